@@ -1,0 +1,3 @@
+//! kasa2mqtt
+#![forbid(unsafe_code)]
+pub mod plug;
