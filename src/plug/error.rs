@@ -1,0 +1,86 @@
+//! What can go wrong with a plug, and whether trying again makes sense.
+
+use std::io;
+use std::time::Duration;
+
+use super::cipher::TooLong;
+use super::mac::Mac;
+
+/// Why a plug did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// No connection came about: refused, no route, unknown host name.
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    /// Nothing, or not everything, came within the deadline.
+    #[error("no answer within {}", humantime::format_duration(*.0))]
+    Timeout(Duration),
+    /// The plug closed the connection before its reply was whole.
+    #[error("the plug closed the connection before its reply was whole")]
+    Closed,
+    /// The connection broke.
+    #[error("connection lost: {0}")]
+    Broken(String),
+    /// The frame header announced more than any plug has to say.
+    #[error(transparent)]
+    TooLong(#[from] TooLong),
+    /// The reply is not what the protocol says; the text names the part.
+    #[error("malformed reply: {0}")]
+    Malformed(String),
+    /// The plug understood and refused: its own `err_code` and `err_msg` (protocol.md 5).
+    #[error("the plug refused: {message} (err_code {code})")]
+    Refused {
+        /// `err_code`, never 0.
+        code: i64,
+        /// `err_msg`, shortened and without control characters.
+        message: String,
+    },
+    /// The plug has no such thing: no meter, no such outlet.
+    #[error("the plug has no {0}")]
+    Unsupported(&'static str),
+    /// Another plug answers at this address, so nothing was asked of it.
+    #[error("another plug answers at this address: {found} instead of {expected}")]
+    WrongPlug {
+        /// The plug we look for.
+        expected: Mac,
+        /// The plug that answered.
+        found: Mac,
+    },
+    /// The command waited too long to be run (`commands.ttl`).
+    #[error("the command waited too long and was not run")]
+    Stale,
+    /// The plug failed a moment ago and was not asked again for this command.
+    #[error("the plug is offline: {0}")]
+    Resting(String),
+}
+
+impl Error {
+    /// Whether the plug could not be talked to at all. False when it answered, however badly it liked the question.
+    pub fn is_contact_failure(&self) -> bool {
+        match self {
+            Error::Connect(_)
+            | Error::Timeout(_)
+            | Error::Closed
+            | Error::Broken(_)
+            | Error::TooLong(_)
+            | Error::Malformed(_)
+            | Error::WrongPlug { .. } => true,
+            Error::Refused { .. } | Error::Unsupported(_) | Error::Stale | Error::Resting(_) => false,
+        }
+    }
+
+    /// Whether the connection ended under the request, as it does when a plug closes an idle connection
+    /// (protocol.md 1.3): the one failure that a new connection cures at once.
+    pub fn is_lost_connection(&self) -> bool {
+        matches!(self, Error::Closed | Error::Broken(_))
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Error {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Error::Closed,
+            _ => Error::Broken(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The way to one plug: connects when needed, keeps the connection while the plug allows it.
+//!
+//! This is where a second transport (KLAP) will choose between connections; nothing above sees which one is in use.
+
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::client::Client;
+use super::error::Error;
+use super::message::Reply;
+
+/// The port of every plug that speaks XOR (protocol.md 1).
+pub const PORT: u16 = 9999;
+
+/// A plug's way: at most one connection, at most one request on it.
+#[derive(Debug)]
+pub struct Link {
+    host: String,
+    port: u16,
+    deadline: Duration,
+    client: Option<Client<TcpStream>>,
+}
+
+impl Link {
+    /// A way to `host` (address or name) that gives every connect and every exchange `deadline`.
+    pub fn new(host: &str, port: u16, deadline: Duration) -> Link {
+        Link { host: host.into(), port, deadline, client: None }
+    }
+
+    /// Whether a connection is open, as far as can be told without asking the plug.
+    pub fn is_open(&mut self) -> bool {
+        // A plug that closed while idle, or talks unasked, is noticed here and not by the next request.
+        if self.client.as_ref().is_some_and(|client| !is_silent(client.stream())) {
+            self.client = None;
+        }
+        self.client.is_some()
+    }
+
+    /// Gives up the connection.
+    pub fn close(&mut self) {
+        self.client = None;
+    }
+
+    /// One request, one reply. On a connection that was used before, an end of the connection is taken for the plug's
+    /// habit of closing idle ones: the request is sent once more on a new one, if `repeatable`.
+    pub async fn exchange(&mut self, request: &[u8], repeatable: bool) -> Result<Reply, Error> {
+        let reused = self.is_open();
+        match self.try_exchange(request).await {
+            Err(error) if reused && repeatable && error.is_lost_connection() => self.try_exchange(request).await,
+            outcome => outcome,
+        }
+    }
+
+    async fn try_exchange(&mut self, request: &[u8]) -> Result<Reply, Error> {
+        // Taken, and put back only when all went well: a failure, or this future dropped, closes the connection.
+        let mut client = match self.client.take() {
+            Some(client) => client,
+            None => self.connect().await?,
+        };
+        let body = client.exchange(request, self.deadline).await?;
+        let reply = Reply::parse(&body)?;
+        self.client = Some(client).filter(Client::is_usable);
+        Ok(reply)
+    }
+
+    async fn connect(&self) -> Result<Client<TcpStream>, Error> {
+        let connecting = TcpStream::connect((self.host.as_str(), self.port));
+        let stream = timeout(self.deadline, connecting)
+            .await
+            .map_err(|_| Error::Timeout(self.deadline))?
+            .map_err(|error| Error::Connect(error.to_string()))?;
+        // Requests are single writes that wait for nothing.
+        stream.set_nodelay(true)?;
+        Ok(Client::new(stream))
+    }
+}
+
+fn is_silent(stream: &TcpStream) -> bool {
+    match stream.try_read(&mut [0; 1]) {
+        Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
+        Ok(_) => false,
+    }
+}

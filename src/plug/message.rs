@@ -1,0 +1,182 @@
+//! Requests and the envelope of replies: `{"<module>":{"<method>":<arguments>}}` both ways (protocol.md 2).
+
+use serde_json::{Map, Value, json};
+
+use super::command::Action;
+use super::error::Error;
+use super::reading::Reading;
+
+/// Everything a plug says of itself. Always the first request on a new acquaintance, and alone:
+/// some firmware resets on modules it does not have (protocol.md 1.4).
+pub const GET_SYSINFO: &[u8] = br#"{"system":{"get_sysinfo":{}}}"#;
+
+/// The poll of a plug known to have a meter: both in one exchange.
+pub const GET_SYSINFO_AND_ENERGY: &[u8] = br#"{"system":{"get_sysinfo":{}},"emeter":{"get_realtime":{}}}"#;
+
+/// The methods that [`request`] uses, for [`Reply::confirm`].
+pub type Method = (&'static str, &'static str);
+
+/// One request that carries out `action`, and the method whose `err_code` tells whether it did.
+/// `None` for an action that is not a request of its own ([`Action::Refresh`]).
+pub fn request(action: &Action, reading: &Reading) -> Result<Option<(Vec<u8>, Method)>, Error> {
+    let (method, arguments) = match action {
+        Action::Relay { outlet, to } => {
+            let outlet = reading.outlets.get(*outlet).ok_or(Error::Unsupported("such outlet"))?;
+            let on = to.from(outlet.relay);
+            (("system", "set_relay_state"), json!({"state": u8::from(on)}))
+        }
+        Action::Led(to) => {
+            let lit = reading.led.ok_or(Error::Unsupported("LED that can be switched"))?;
+            (("system", "set_led_off"), json!({"off": u8::from(!to.from(lit))}))
+        }
+        Action::Alias(alias) => (("system", "set_dev_alias"), json!({"alias": alias})),
+        // A delay of 0 reboots before replying, which looks like a failure (protocol.md 2.1).
+        Action::Reboot => (("system", "reboot"), json!({"delay": 1})),
+        Action::Refresh => return Ok(None),
+    };
+    let (module, name) = method;
+    Ok(Some((json!({module: {name: arguments}}).to_string().into_bytes(), method)))
+}
+
+/// A reply, known to be a JSON object.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reply(Map<String, Value>);
+
+impl Reply {
+    /// Reads a decrypted reply.
+    pub fn parse(body: &[u8]) -> Result<Reply, Error> {
+        match serde_json::from_slice(body) {
+            Ok(Value::Object(reply)) => Ok(Reply(reply)),
+            Ok(_) => Err(Error::Malformed("not a JSON object".into())),
+            // serde_json's text names line and column and quotes nothing of the reply.
+            Err(error) => Err(Error::Malformed(format!("not JSON: {error}"))),
+        }
+    }
+
+    /// The whole reply, for a person at a shell.
+    pub fn into_value(self) -> Value {
+        Value::Object(self.0)
+    }
+
+    /// The object under a method, or the plug's refusal. "module not support" comes in three shapes: at the method,
+    /// at the module and at the top level (protocol.md 5); all three are looked at before anything is indexed.
+    pub fn method(&self, (module, name): Method) -> Result<&Map<String, Value>, Error> {
+        refusal(&self.0)?;
+        let methods = self.0.get(module).and_then(Value::as_object).ok_or_else(|| missing(module))?;
+        refusal(methods)?;
+        let answer = methods.get(name).and_then(Value::as_object).ok_or_else(|| missing(name))?;
+        refusal(answer)?;
+        Ok(answer)
+    }
+
+    /// Whether the plug confirms that it did what [`request`] asked: the method is there with `err_code` 0.
+    pub fn confirm(&self, method: Method) -> Result<(), Error> {
+        match self.method(method)?.get("err_code").and_then(Value::as_i64) {
+            Some(0) => Ok(()),
+            _ => Err(Error::Malformed(format!("no err_code in {}", method.1))),
+        }
+    }
+}
+
+fn missing(key: &str) -> Error {
+    Error::Malformed(format!("no {key} object"))
+}
+
+fn refusal(object: &Map<String, Value>) -> Result<(), Error> {
+    match object.get("err_code") {
+        None => Ok(()),
+        Some(code) => match code.as_i64() {
+            Some(0) => Ok(()),
+            Some(code) => {
+                let message = object.get("err_msg").and_then(Value::as_str).unwrap_or("no reason given");
+                Err(Error::Refused { code, message: printable(message, 80) })
+            }
+            None => Err(Error::Malformed("err_code is not an integer".into())),
+        },
+    }
+}
+
+/// Text from the network, made fit for logs and topics' payloads: at most `length` characters, none of them control
+/// characters.
+pub(super) fn printable(text: &str, length: usize) -> String {
+    text.chars().filter(|c| !c.is_control()).take(length).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plug::command::Switch;
+    use crate::plug::reading::tests::hs110;
+
+    const EMETER: Method = ("emeter", "get_realtime");
+
+    #[test]
+    fn requests_are_what_the_wire_wants() {
+        let wire = |action| {
+            let (request, _) = request(&action, &hs110()).unwrap().unwrap();
+            String::from_utf8(request).unwrap()
+        };
+        // hs110() is on, its LED is lit.
+        assert_eq!(
+            wire(Action::Relay { outlet: 0, to: Switch::On }),
+            r#"{"system":{"set_relay_state":{"state":1}}}"#
+        );
+        assert_eq!(
+            wire(Action::Relay { outlet: 0, to: Switch::Toggle }),
+            r#"{"system":{"set_relay_state":{"state":0}}}"#
+        );
+        assert_eq!(wire(Action::Led(Switch::Off)), r#"{"system":{"set_led_off":{"off":1}}}"#);
+        assert_eq!(wire(Action::Led(Switch::Toggle)), r#"{"system":{"set_led_off":{"off":1}}}"#);
+        assert_eq!(
+            wire(Action::Alias("Büro ☃".into())),
+            r#"{"system":{"set_dev_alias":{"alias":"Büro ☃"}}}"#
+        );
+        assert_eq!(wire(Action::Reboot), r#"{"system":{"reboot":{"delay":1}}}"#);
+        assert_eq!(request(&Action::Refresh, &hs110()).unwrap(), None);
+    }
+
+    #[test]
+    fn an_outlet_that_is_not_there_is_refused_without_a_request() {
+        let action = Action::Relay { outlet: 1, to: Switch::On };
+        assert_eq!(request(&action, &hs110()), Err(Error::Unsupported("such outlet")));
+    }
+
+    #[test]
+    fn module_not_support_comes_in_three_shapes() {
+        let shapes = [
+            r#"{"emeter":{"err_code":-1,"err_msg":"module not support"}}"#,
+            r#"{"emeter":{"get_realtime":{"err_code":-1,"err_msg":"module not support"}}}"#,
+            r#"{"err_code":-1,"err_msg":"module not support"}"#,
+        ];
+        for shape in shapes {
+            let error = Reply::parse(shape.as_bytes()).unwrap().method(EMETER).unwrap_err();
+            assert_eq!(error, Error::Refused { code: -1, message: "module not support".into() }, "{shape}");
+        }
+    }
+
+    #[test]
+    fn a_confirmation_is_an_err_code_of_zero_and_nothing_less() {
+        let confirm = |json: &str| Reply::parse(json.as_bytes())?.confirm(("system", "set_relay_state"));
+        assert_eq!(confirm(r#"{"system":{"set_relay_state":{"err_code":0}}}"#), Ok(()));
+        for unconfirmed in [
+            r#"{"system":{"set_relay_state":{}}}"#,
+            r#"{"system":{"set_relay_state":{"err_code":"0"}}}"#,
+            r#"{"system":{"set_relay_state":{"err_code":-3,"err_msg":"invalid argument"}}}"#,
+            r#"{"system":{"set_relay_state":[]}}"#,
+            r#"{"system":{}}"#,
+            r#"{"system":7}"#,
+            "{}",
+            "[]",
+            "",
+            "{\"system\":",
+        ] {
+            assert!(confirm(unconfirmed).is_err(), "{unconfirmed}");
+        }
+    }
+
+    #[test]
+    fn a_deep_nest_is_an_error_and_not_a_stack_overflow() {
+        let nest = format!("{}{}", "{\"a\":".repeat(10_000), "1".to_string() + &"}".repeat(10_000));
+        assert!(matches!(Reply::parse(nest.as_bytes()), Err(Error::Malformed(_))));
+    }
+}
