@@ -1,2 +1,59 @@
-//! Arguments in, exit code out.
-fn main() {}
+//! Arguments in, exit code out: 0 ok, 1 failed, 2 usage.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use kasa2mqtt::app::{self, Ended};
+use kasa2mqtt::cli::{self, Cli, Command};
+use kasa2mqtt::config;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// One thread: a poll or a command is a few microseconds of work between waits, and hops between threads would cost
+/// more than they gain.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let cli = match cli::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    if let Err(error) = cli::log::start(cli.log.as_deref(), cli.log_format) {
+        eprintln!("kasa2mqtt: --log: {error}");
+        return ExitCode::from(2);
+    }
+    match run(cli).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kasa2mqtt: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
+    match cli.command.unwrap_or(Command::Run) {
+        Command::Check => println!("{}", cli::check::describe(&config::load(cli.config.as_deref())?)),
+        Command::Plug(plug) => cli::plug::run(&plug).await?,
+        Command::Simulate(simulate) => cli::simulate::run(simulate, stopped()?).await?,
+        Command::Demo => cli::demo::run(stopped()?).await?,
+        Command::Run => loop {
+            let config = config::load(cli.config.as_deref())?;
+            if app::run(&config, stopped()?).await? == Ended::Stopped {
+                break;
+            }
+        },
+    }
+    Ok(())
+}
+
+/// Completes when the program is told to stop, by Ctrl-C or by the service manager.
+fn stopped() -> std::io::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}

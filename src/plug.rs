@@ -7,8 +7,9 @@ pub mod emeter;
 pub mod error;
 pub mod link;
 pub mod mac;
-pub mod message;
 pub mod reading;
+pub mod reply;
+pub mod request;
 pub mod schedule;
-// settings
+pub mod settings;
 pub mod task;

@@ -53,7 +53,8 @@ mod tests {
 
     #[test]
     fn generation_1_sends_floats_of_whole_units() {
-        let wire = r#"{"current":0.022636,"voltage":238.338504,"power":0.619029,"total":0.216000,"err_code":0}"#;
+        let wire =
+            r#"{"current":0.022636,"voltage":238.338504,"power":0.619029,"total":0.216000,"err_code":0}"#;
         let expected = Emeter {
             power_mw: Some(619),
             voltage_mv: Some(238_339),

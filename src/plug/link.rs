@@ -9,10 +9,7 @@ use tokio::time::timeout;
 
 use super::client::Client;
 use super::error::Error;
-use super::message::Reply;
-
-/// The port of every plug that speaks XOR (protocol.md 1).
-pub const PORT: u16 = 9999;
+use super::reply::Reply;
 
 /// A plug's way: at most one connection, at most one request on it.
 #[derive(Debug)]
@@ -48,7 +45,9 @@ impl Link {
     pub async fn exchange(&mut self, request: &[u8], repeatable: bool) -> Result<Reply, Error> {
         let reused = self.is_open();
         match self.try_exchange(request).await {
-            Err(error) if reused && repeatable && error.is_lost_connection() => self.try_exchange(request).await,
+            Err(error) if reused && repeatable && error.is_lost_connection() => {
+                self.try_exchange(request).await
+            }
             outcome => outcome,
         }
     }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::emeter::Emeter;
 use super::error::Error;
 use super::mac::Mac;
-use super::message::{Method, Reply, printable};
+use super::reply::{Method, Reply, printable};
 
 /// What a device is, told by what its sysinfo says and never by a list of models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +65,7 @@ const REALTIME: Method = ("emeter", "get_realtime");
 const ON_SINCE_JITTER: Duration = Duration::from_secs(5);
 
 impl Reading {
-    /// Reads a reply to [`GET_SYSINFO`](super::message::GET_SYSINFO), or to the request that asks the meter as well.
+    /// Reads a reply to [`GET_SYSINFO`](super::request::GET_SYSINFO), or to the request that asks the meter as well.
     /// `now` turns the plug's seconds since switching on into a moment.
     ///
     /// A meter that fails leaves its quantities unknown; it never fails the reading (protocol.md 5).
@@ -76,7 +76,8 @@ impl Reading {
         let mac = mac.ok_or_else(|| Error::Malformed("sysinfo has no mac".into()))?;
         let mac = mac.parse().map_err(|error| Error::Malformed(format!("sysinfo.mac: {error}")))?;
         let kind = kind(sysinfo)?;
-        let emeter = has_meter(sysinfo).then(|| reply.method(REALTIME).map(Emeter::parse).unwrap_or_default());
+        let emeter =
+            has_meter(sysinfo).then(|| reply.method(REALTIME).map(Emeter::parse).unwrap_or_default());
         Ok(Reading {
             mac,
             kind,
@@ -148,7 +149,8 @@ fn outlet(sysinfo: &Map<String, Value>, emeter: Option<Emeter>, now: SystemTime)
     let relay = relay.ok_or_else(|| Error::Malformed("sysinfo.relay_state is not 0 or 1".into()))?;
     // Seen negative, and nonzero while off (protocol.md 3.1).
     let seconds = sysinfo.get("on_time").and_then(Value::as_u64).filter(|_| relay);
-    let on_since = seconds.and_then(|seconds| now.checked_sub(Duration::from_secs(seconds))).map(whole_seconds);
+    let on_since =
+        seconds.and_then(|seconds| now.checked_sub(Duration::from_secs(seconds))).map(whole_seconds);
     Ok(Outlet { relay, on_since, emeter })
 }
 
@@ -229,7 +231,8 @@ pub(crate) mod tests {
 
     #[test]
     fn the_rest_of_a_reading_survives_a_meter_that_fails() {
-        let json = HS110_G1.replace(r#""get_realtime":{"current""#, r#""get_realtime":{"err_code":-1,"current""#);
+        let json =
+            HS110_G1.replace(r#""get_realtime":{"current""#, r#""get_realtime":{"err_code":-1,"current""#);
         let json = json.replace(r#","err_code":0}}}"#, "}}}");
         assert_eq!(parse(&json).unwrap().outlets[0].emeter, Some(Emeter::default()));
     }

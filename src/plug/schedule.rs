@@ -39,7 +39,14 @@ pub struct Schedule {
 impl Schedule {
     /// Polls first at `first`, and from `phase` (below one interval) after that at every `interval`.
     pub fn new(interval: Duration, first: Instant, phase: Duration) -> Schedule {
-        Schedule { interval, beat: first + phase, next: first, last_success: first, failures: 0, failing_since: None }
+        Schedule {
+            interval,
+            beat: first + phase,
+            next: first,
+            last_success: first,
+            failures: 0,
+            failing_since: None,
+        }
     }
 
     /// When to poll next.

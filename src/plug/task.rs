@@ -13,8 +13,9 @@ use super::command::Action;
 use super::error::Error;
 use super::link::Link;
 use super::mac::Mac;
-use super::message;
 use super::reading::Reading;
+use super::reply::printable;
+use super::request;
 use super::schedule::Schedule;
 
 /// After a failure, orders within this time are answered without asking the plug again.
@@ -73,11 +74,12 @@ pub struct Settings {
     pub first_poll: Duration,
 }
 
-/// Runs one plug until `inbox` closes, or nobody listens to `reports` any more.
+/// Runs one plug until `inbox` closes, or nobody listens to `reports` any more. Orders come in boxes because a channel
+/// keeps room for 32 of them, in each of 10,000 tasks.
 pub async fn run<P: Copy>(
     plug: P,
     settings: Settings,
-    mut inbox: mpsc::Receiver<Order>,
+    mut inbox: mpsc::Receiver<Box<Order>>,
     reports: mpsc::Sender<Report<P>>,
 ) {
     let mut owner = Owner::new(&settings);
@@ -152,7 +154,7 @@ impl Owner {
     }
 
     async fn ask(&mut self, with_meter: bool) -> Result<Reading, Error> {
-        let request = if with_meter { message::GET_SYSINFO_AND_ENERGY } else { message::GET_SYSINFO };
+        let request = if with_meter { request::GET_SYSINFO_AND_ENERGY } else { request::GET_SYSINFO };
         let reply = self.link.exchange(request, true).await?;
         let reading = Reading::parse(&reply, SystemTime::now())?;
         match self.mac.replace(reading.mac) {
@@ -165,7 +167,7 @@ impl Owner {
         }
     }
 
-    async fn obey(&mut self, order: Order) -> Event {
+    async fn obey(&mut self, order: Box<Order>) -> Event {
         let outcome = self.carry_out(&order).await;
         match &outcome {
             Ok(()) => self.last_failure = None,
@@ -197,7 +199,7 @@ impl Owner {
             Some(reading) if *action != Action::Refresh => reading,
             _ => self.read().await?,
         };
-        let Some((request, method)) = message::request(action, &reading)? else { return Ok(()) };
+        let Some((request, method)) = request::request(action, &reading)? else { return Ok(()) };
         if Instant::now().into_std() >= deadline {
             return Err(Error::Stale);
         }
@@ -224,7 +226,7 @@ fn confirmed(before: &Reading, action: &Action) -> Reading {
             reading.relay_moved(*outlet, to.from(present), SystemTime::now());
         }
         Action::Led(to) => reading.led = reading.led.map(|lit| to.from(lit)),
-        Action::Alias(alias) => reading.alias = message::printable(alias, 128),
+        Action::Alias(alias) => reading.alias = printable(alias, 128),
         Action::Reboot | Action::Refresh => {}
     }
     reading

@@ -1,42 +1,11 @@
-//! Requests and the envelope of replies: `{"<module>":{"<method>":<arguments>}}` both ways (protocol.md 2).
+//! The envelope of replies: `{"<module>":{"<method>":<answer>}}`, each answer with an `err_code` (protocol.md 2, 5).
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::command::Action;
 use super::error::Error;
-use super::reading::Reading;
 
-/// Everything a plug says of itself. Always the first request on a new acquaintance, and alone:
-/// some firmware resets on modules it does not have (protocol.md 1.4).
-pub const GET_SYSINFO: &[u8] = br#"{"system":{"get_sysinfo":{}}}"#;
-
-/// The poll of a plug known to have a meter: both in one exchange.
-pub const GET_SYSINFO_AND_ENERGY: &[u8] = br#"{"system":{"get_sysinfo":{}},"emeter":{"get_realtime":{}}}"#;
-
-/// The methods that [`request`] uses, for [`Reply::confirm`].
+/// A module and one of its methods.
 pub type Method = (&'static str, &'static str);
-
-/// One request that carries out `action`, and the method whose `err_code` tells whether it did.
-/// `None` for an action that is not a request of its own ([`Action::Refresh`]).
-pub fn request(action: &Action, reading: &Reading) -> Result<Option<(Vec<u8>, Method)>, Error> {
-    let (method, arguments) = match action {
-        Action::Relay { outlet, to } => {
-            let outlet = reading.outlets.get(*outlet).ok_or(Error::Unsupported("such outlet"))?;
-            let on = to.from(outlet.relay);
-            (("system", "set_relay_state"), json!({"state": u8::from(on)}))
-        }
-        Action::Led(to) => {
-            let lit = reading.led.ok_or(Error::Unsupported("LED that can be switched"))?;
-            (("system", "set_led_off"), json!({"off": u8::from(!to.from(lit))}))
-        }
-        Action::Alias(alias) => (("system", "set_dev_alias"), json!({"alias": alias})),
-        // A delay of 0 reboots before replying, which looks like a failure (protocol.md 2.1).
-        Action::Reboot => (("system", "reboot"), json!({"delay": 1})),
-        Action::Refresh => return Ok(None),
-    };
-    let (module, name) = method;
-    Ok(Some((json!({module: {name: arguments}}).to_string().into_bytes(), method)))
-}
 
 /// A reply, known to be a JSON object.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,7 +38,7 @@ impl Reply {
         Ok(answer)
     }
 
-    /// Whether the plug confirms that it did what [`request`] asked: the method is there with `err_code` 0.
+    /// Whether the plug confirms that it did what a request asked: the method is there with `err_code` 0.
     pub fn confirm(&self, method: Method) -> Result<(), Error> {
         match self.method(method)?.get("err_code").and_then(Value::as_i64) {
             Some(0) => Ok(()),
@@ -105,41 +74,8 @@ pub(super) fn printable(text: &str, length: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plug::command::Switch;
-    use crate::plug::reading::tests::hs110;
 
     const EMETER: Method = ("emeter", "get_realtime");
-
-    #[test]
-    fn requests_are_what_the_wire_wants() {
-        let wire = |action| {
-            let (request, _) = request(&action, &hs110()).unwrap().unwrap();
-            String::from_utf8(request).unwrap()
-        };
-        // hs110() is on, its LED is lit.
-        assert_eq!(
-            wire(Action::Relay { outlet: 0, to: Switch::On }),
-            r#"{"system":{"set_relay_state":{"state":1}}}"#
-        );
-        assert_eq!(
-            wire(Action::Relay { outlet: 0, to: Switch::Toggle }),
-            r#"{"system":{"set_relay_state":{"state":0}}}"#
-        );
-        assert_eq!(wire(Action::Led(Switch::Off)), r#"{"system":{"set_led_off":{"off":1}}}"#);
-        assert_eq!(wire(Action::Led(Switch::Toggle)), r#"{"system":{"set_led_off":{"off":1}}}"#);
-        assert_eq!(
-            wire(Action::Alias("Büro ☃".into())),
-            r#"{"system":{"set_dev_alias":{"alias":"Büro ☃"}}}"#
-        );
-        assert_eq!(wire(Action::Reboot), r#"{"system":{"reboot":{"delay":1}}}"#);
-        assert_eq!(request(&Action::Refresh, &hs110()).unwrap(), None);
-    }
-
-    #[test]
-    fn an_outlet_that_is_not_there_is_refused_without_a_request() {
-        let action = Action::Relay { outlet: 1, to: Switch::On };
-        assert_eq!(request(&action, &hs110()), Err(Error::Unsupported("such outlet")));
-    }
 
     #[test]
     fn module_not_support_comes_in_three_shapes() {

@@ -1,0 +1,269 @@
+//! Wiring: the channels, the tasks, the core loop, and the ordered end.
+//!
+//! ```text
+//!  plug tasks ──reports──►          ──outbox──► mqtt session ──► broker
+//!       ▲                   core
+//!       └─────orders──────          ◄──events── mqtt session ◄── broker
+//! ```
+//! Tasks and session may wait for the core; the core waits for nobody but its inboxes.
+
+use std::future::Future;
+use std::pin::pin;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{sleep_until, timeout};
+use tracing::info;
+
+use crate::bridge::core::Core;
+use crate::bridge::fleet::PlugNo;
+use crate::bridge::message::Publish;
+use crate::bridge::render;
+use crate::bridge::topics::Topics;
+use crate::broker::{self, Broker};
+use crate::config::Config;
+use crate::mqtt::connection::Will;
+use crate::mqtt::session::{self, Event, Identity};
+use crate::mqtt::settings::BrokerUrl;
+use crate::plug::task::{self, Order, Report};
+
+/// Messages between the core and the broker's session; few, so that the newest state is rendered late.
+const OUTBOX: usize = 16;
+
+/// First polls are spread over this much time for each plug, but over no more than one interval.
+const FIRST_POLLS_APART: Duration = Duration::from_millis(1);
+
+/// Home Assistant is given between two and ten seconds to settle after its birth (homeassistant.md 1.5).
+const BIRTH_DELAY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(8));
+
+/// Time for the last messages when the program ends.
+const FAREWELL: Duration = Duration::from_millis(800);
+
+/// How the bridge ended without an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to stop.
+    Stopped,
+    /// It was asked to start afresh, by `bridge/request/restart`.
+    Restart,
+}
+
+/// Why the bridge could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The embedded broker did not start.
+    #[error(transparent)]
+    Broker(#[from] broker::Error),
+    /// The configuration cannot be used.
+    #[error("{0}")]
+    Config(String),
+    /// A part that runs for ever has ended; the service manager is to start us again.
+    #[error("{0} ended unasked")]
+    Worker(&'static str),
+    /// A part panicked.
+    #[error("a worker failed: {0}")]
+    Panicked(#[from] JoinError),
+}
+
+/// Runs the bridge until `shutdown` completes, somebody asks for a restart, or a part of it fails.
+pub async fn run(config: &Config, shutdown: impl Future<Output = ()>) -> Result<Ended, Error> {
+    let (mut broker, url) = broker(config).await?;
+    let ended = tokio::select! {
+        ended = bridge(config, url, shutdown) => ended,
+        () = broker_ended(&mut broker) => Err(Error::Worker("the embedded broker")),
+    };
+    if let Some(broker) = broker {
+        broker.stop().await;
+    }
+    ended
+}
+
+async fn broker(config: &Config) -> Result<(Option<Broker>, BrokerUrl), Error> {
+    if let Some(url) = config.mqtt.url.clone() {
+        return Ok((None, url));
+    }
+    let broker = Broker::start(config.broker.clone()).await?;
+    let address = broker.address();
+    Ok((Some(broker), BrokerUrl { tls: false, host: address.ip().to_string(), port: address.port() }))
+}
+
+async fn broker_ended(broker: &mut Option<Broker>) {
+    match broker {
+        Some(broker) => broker.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The channels' ends that the core loop holds.
+struct Ends {
+    reports: mpsc::Receiver<Report<PlugNo>>,
+    events: mpsc::Receiver<Event>,
+    outbox: mpsc::Sender<Publish>,
+    inboxes: Vec<mpsc::Sender<Box<Order>>>,
+}
+
+async fn bridge(config: &Config, url: BrokerUrl, shutdown: impl Future<Output = ()>) -> Result<Ended, Error> {
+    let topics = Topics::new(&config.mqtt.base_topic, &config.homeassistant.prefix);
+    let will = Will { topic: topics.bridge_state(), payload: "offline" };
+    let filters = topics.filters();
+    let client_id = config.mqtt.client_id.clone();
+    let client_id = client_id.unwrap_or_else(|| format!("kasa2mqtt-{:08x}", fastrand::u32(..)));
+    let mut core = Core::new(settings(config, topics));
+
+    let (report_sender, reports) = mpsc::channel(1024);
+    let mut plugs = JoinSet::new();
+    let inboxes = spawn_plugs(config, &mut core, &mut plugs, &report_sender);
+    drop(report_sender);
+
+    let (outbox, outbox_receiver) = mpsc::channel(OUTBOX);
+    let (event_sender, events) = mpsc::channel(256);
+    let identity = Identity { client_id, will, filters };
+    let mut speaker = broker_settings(config);
+    // The embedded broker knows the same user as its other clients.
+    if config.mqtt.url.is_none() {
+        speaker.username.clone_from(&config.broker.username);
+        speaker.password.clone_from(&config.broker.password);
+        speaker.password_file.clone_from(&config.broker.password_file);
+    }
+    let mut session = pin!(session::run(speaker, url, identity, outbox_receiver, event_sender));
+
+    let mut ends = Ends { reports, events, outbox, inboxes };
+    info!(plugs = core.fleet().len(), "kasa2mqtt {} is running", env!("CARGO_PKG_VERSION"));
+    let ended = tokio::select! {
+        ended = serve(&mut core, &mut ends, &mut plugs, shutdown) => ended?,
+        () = &mut session => return Err(Error::Worker("the broker's session")),
+    };
+    core.stop(Instant::now());
+    plugs.abort_all();
+    let farewell = async {
+        tokio::select! {
+            () = say_goodbye(&mut core, &mut ends) => {}
+            () = &mut session => return,
+        }
+        // Ends the session, once everything in it was said.
+        drop(ends);
+        session.await;
+    };
+    let _ = timeout(FAREWELL, farewell).await;
+    Ok(ended)
+}
+
+fn broker_settings(config: &Config) -> crate::mqtt::settings::Settings {
+    config.mqtt.clone()
+}
+
+fn settings(config: &Config, topics: Topics) -> render::Settings {
+    let summary = json!({
+        "base_topic": config.mqtt.base_topic,
+        "discovery": config.homeassistant.discovery,
+        "discovery_prefix": config.homeassistant.prefix,
+        "poll_interval": humantime::format_duration(config.poll.interval).to_string(),
+        "plugs": config.plug.len(),
+    });
+    render::Settings {
+        topics,
+        homeassistant: config.homeassistant.clone(),
+        heartbeat: Some(config.publish.heartbeat).filter(|heartbeat| !heartbeat.is_zero()),
+        command_ttl: config.commands.ttl,
+        summary,
+        started: SystemTime::now(),
+    }
+}
+
+fn spawn_plugs(
+    config: &Config,
+    core: &mut Core,
+    plugs: &mut JoinSet<()>,
+    reports: &mpsc::Sender<Report<PlugNo>>,
+) -> Vec<mpsc::Sender<Box<Order>>> {
+    let count = u32::try_from(config.plug.len()).unwrap_or(u32::MAX);
+    let spread = FIRST_POLLS_APART.saturating_mul(count);
+    let spawn = |plug: &crate::plug::settings::Plug| {
+        let address = plug.host.to_string();
+        let no = core.add_plug(address, plug.name.clone());
+        let interval = plug.interval.unwrap_or(config.poll.interval);
+        let settings = task::Settings {
+            host: plug.host.host.clone(),
+            port: plug.host.port,
+            interval,
+            timeout: config.poll.timeout,
+            first_poll: spread.min(interval).mul_f64(fastrand::f64()),
+        };
+        // One order is on its way to a plug at any time.
+        let (inbox, orders) = mpsc::channel(1);
+        plugs.spawn(task::run(no, settings, orders, reports.clone()));
+        inbox
+    };
+    config.plug.iter().map(spawn).collect()
+}
+
+/// The core loop.
+async fn serve(
+    core: &mut Core,
+    ends: &mut Ends,
+    plugs: &mut JoinSet<()>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<Ended, Error> {
+    let mut shutdown = pin!(shutdown);
+    loop {
+        while let Some((no, order)) = core.next_order() {
+            // Cannot be full, and when it is closed `join_next` below says so.
+            let _ = ends.inboxes[no.0 as usize].try_send(Box::new(order));
+        }
+        if core.restart_requested() {
+            return Ok(Ended::Restart);
+        }
+        let wake = core.wake_at().map(tokio::time::Instant::from_std);
+        tokio::select! {
+            () = &mut shutdown => return Ok(Ended::Stopped),
+            Some(ended) = plugs.join_next() => {
+                ended?;
+                return Err(Error::Worker("a plug's task"));
+            }
+            Some(event) = ends.events.recv() => follow(core, event),
+            Some(report) = ends.reports.recv() => core.report(Instant::now(), report),
+            Ok(permit) = ends.outbox.reserve(), if core.has_something_to_say() => {
+                if let Some(publish) = core.next_publish(Instant::now()) {
+                    permit.send(publish);
+                }
+            }
+            () = sleep_until(wake.unwrap_or_else(tokio::time::Instant::now)), if wake.is_some() => {
+                core.wake(Instant::now());
+            }
+        }
+    }
+}
+
+fn follow(core: &mut Core, event: Event) {
+    let now = Instant::now();
+    match event {
+        Event::Opened => core.session_opened(now),
+        Event::Lost => core.session_lost(),
+        Event::Acknowledged(ticket) => core.acknowledged(ticket),
+        Event::Message(message) => {
+            let delay = BIRTH_DELAY.0 + BIRTH_DELAY.1.mul_f64(fastrand::f64());
+            core.message(now, message, delay);
+        }
+    }
+}
+
+/// Answers what is unanswered and publishes `offline`.
+async fn say_goodbye(core: &mut Core, ends: &mut Ends) {
+    while !core.has_said_all() {
+        tokio::select! {
+            Some(event) = ends.events.recv() => match event {
+                // Nothing is begun any more.
+                Event::Message(_) => {}
+                event => follow(core, event),
+            },
+            Ok(permit) = ends.outbox.reserve(), if core.has_something_to_say() => {
+                if let Some(publish) = core.next_publish(Instant::now()) {
+                    permit.send(publish);
+                }
+            }
+            else => return,
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The bridge's decisions, all of them plain functions: no tokio, no clock, no socket. Time is an argument.
+//!
+//! [`core`] ties the room together; the others are one subject each.
+
+pub mod command;
+pub mod core;
+pub mod deadband;
+pub mod discovery;
+pub mod fleet;
+pub mod message;
+pub mod names;
+pub mod overview;
+pub mod queue;
+pub mod render;
+pub mod result;
+pub mod retained;
+pub mod settings;
+pub mod state;
+pub mod topics;

@@ -1,0 +1,375 @@
+//! The core as a person would tell of it: what is said to the broker after what happened.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::*;
+use crate::bridge::settings::HomeAssistant;
+use crate::bridge::topics::Topics;
+use crate::plug::error::Error;
+use crate::plug::reading::Reading;
+use crate::plug::reading::tests::hs110;
+use crate::plug::task::Event;
+
+/// A core with one plug and a broker that remembers what is retained and lists what is not.
+struct House {
+    core: Core,
+    now: Instant,
+    retained: BTreeMap<String, String>,
+    said: Vec<(String, String)>,
+}
+
+const LAMP: PlugNo = PlugNo(0);
+
+impl House {
+    fn new() -> House {
+        House::with_names(&[Some("desk-lamp")])
+    }
+
+    fn with_names(names: &[Option<&str>]) -> House {
+        let homeassistant =
+            HomeAssistant { discovery: true, prefix: "homeassistant".into(), mac_connection: true };
+        let mut core = Core::new(Settings {
+            topics: Topics::new("kasa", "homeassistant"),
+            homeassistant,
+            heartbeat: Some(Duration::from_secs(60)),
+            command_ttl: Duration::from_secs(10),
+            summary: json!({}),
+            started: SystemTime::UNIX_EPOCH,
+        });
+        for (no, name) in names.iter().enumerate() {
+            core.add_plug(format!("192.0.2.{no}"), name.map(String::from));
+        }
+        House { core, now: Instant::now(), retained: BTreeMap::new(), said: Vec::new() }
+    }
+
+    fn connected(mut self) -> House {
+        self.core.session_opened(self.now);
+        self.settle();
+        self
+    }
+
+    /// A house whose lamp has answered once, with everything said.
+    fn lit() -> House {
+        let mut house = House::new().connected();
+        house.polled(hs110());
+        house.wait(10);
+        house.said.clear();
+        house
+    }
+
+    /// Takes and acknowledges everything that the core has to say.
+    fn settle(&mut self) {
+        while self.core.has_something_to_say() {
+            let Some(publish) = self.core.next_publish(self.now) else { continue };
+            let payload = String::from_utf8(publish.payload).unwrap();
+            self.said.push((publish.topic.clone(), payload.clone()));
+            if publish.retain {
+                match payload.is_empty() {
+                    true => self.retained.remove(&publish.topic),
+                    false => self.retained.insert(publish.topic, payload),
+                };
+            }
+            self.core.acknowledged(publish.ticket);
+        }
+    }
+
+    /// Lets time pass, doing what is due on the way.
+    fn wait(&mut self, seconds: u64) {
+        let end = self.now + Duration::from_secs(seconds);
+        while let Some(due) = self.core.wake_at().filter(|due| *due <= end) {
+            self.now = due.max(self.now);
+            self.core.wake(self.now);
+            self.settle();
+        }
+        self.now = end;
+        self.settle();
+    }
+
+    fn report(&mut self, no: PlugNo, event: Event) {
+        self.core.report(self.now, Report { plug: no, at: self.now, event });
+        self.settle();
+    }
+
+    fn polled(&mut self, reading: Reading) {
+        self.report(LAMP, Event::Polled(Ok(Arc::new(reading))));
+    }
+
+    fn failed(&mut self) {
+        self.report(LAMP, Event::Polled(Err(Error::Closed)));
+    }
+
+    fn message(&mut self, topic: &str, payload: &str) {
+        self.deliver(topic, payload, false);
+    }
+
+    fn deliver(&mut self, topic: &str, payload: &str, retain: bool) {
+        let message = Message { topic: topic.into(), payload: payload.into(), retain, received: self.now };
+        self.core.message(self.now, message, Duration::from_secs(3));
+        self.settle();
+    }
+
+    fn order(&mut self) -> Order {
+        self.core.next_order().expect("an order").1
+    }
+
+    /// What was said on a topic since the last look.
+    fn heard(&mut self, topic: &str) -> Vec<String> {
+        let heard =
+            self.said.iter().filter(|(said, _)| said == topic).map(|(_, payload)| payload.clone()).collect();
+        self.said.retain(|(said, _)| said != topic);
+        heard
+    }
+
+    fn results(&mut self) -> Vec<Value> {
+        let heard = self.heard("kasa/desk-lamp/result");
+        heard.iter().map(|result| serde_json::from_str(result).unwrap()).collect()
+    }
+}
+
+const CONFIG: &str = "homeassistant/device/kasa_50c7bf010203/config";
+
+fn off() -> Reading {
+    let mut reading = hs110();
+    reading.relay_moved(0, false, SystemTime::UNIX_EPOCH);
+    reading
+}
+
+#[test]
+fn a_first_reading_announces_the_plug_whole() {
+    let mut house = House::new().connected();
+    assert_eq!(house.retained["kasa/bridge/state"], "online");
+    assert!(!house.retained.contains_key("kasa/desk-lamp"), "nothing is said of a plug nobody has heard of");
+    house.polled(hs110());
+    assert_eq!(house.retained["kasa/desk-lamp/availability"], "online");
+    assert!(house.retained["kasa/desk-lamp"].contains(r#""power":12.3"#));
+    assert!(house.retained[CONFIG].contains("kasa_50c7bf010203_energy_total"));
+    house.wait(2);
+    let devices: Value = serde_json::from_str(&house.retained["kasa/bridge/devices"]).unwrap();
+    assert_eq!(devices[0]["id"], "50c7bf010203");
+}
+
+#[test]
+fn a_reading_that_says_nothing_new_is_not_repeated_before_the_heartbeat() {
+    let mut house = House::lit();
+    house.wait(45);
+    house.polled(hs110());
+    assert_eq!(house.said, []);
+    house.wait(20);
+    house.polled(hs110());
+    assert_eq!(house.heard("kasa/desk-lamp").len(), 1);
+    assert_eq!(house.said, []);
+}
+
+#[test]
+fn a_silent_meter_delays_the_announcement_but_not_for_ever() {
+    let mut house = House::new().connected();
+    let mut silent = hs110();
+    silent.outlets[0].emeter = Some(Default::default());
+    house.polled(silent.clone());
+    assert!(!house.retained.contains_key(CONFIG));
+    house.polled(silent.clone());
+    house.polled(silent);
+    assert!(house.retained[CONFIG].contains("_power") && !house.retained[CONFIG].contains("energy_total"));
+}
+
+#[test]
+fn a_command_is_an_order_and_its_confirmation_is_the_state() {
+    let mut house = House::lit();
+    house.message("kasa/desk-lamp/set", r#"{"state":"OFF","transaction":"t1"}"#);
+    let order = house.order();
+    assert_eq!(house.said, [], "state is what the plug confirmed, never what was asked");
+    house.report(LAMP, Event::Done { order: order.id, outcome: Ok(()), reading: Some(Arc::new(off())) });
+    assert_eq!(
+        house.results(),
+        [json!({"ok": true, "command": "set", "duration_ms": 0, "transaction": "t1"})]
+    );
+    let states = house.heard("kasa/desk-lamp");
+    assert_eq!(states.len(), 1);
+    assert!(states[0].contains(r#""state":"OFF""#));
+}
+
+#[test]
+fn commands_are_taken_on_the_mac_too_and_answered_on_the_name() {
+    let mut house = House::lit();
+    house.message("kasa/50c7bf010203/set/led", "OFF");
+    let order = house.order();
+    house.report(LAMP, Event::Done { order: order.id, outcome: Ok(()), reading: Some(Arc::new(hs110())) });
+    assert_eq!(house.results()[0]["command"], "set/led");
+}
+
+#[test]
+fn a_failed_command_is_answered_and_the_state_said_again() {
+    let mut house = House::lit();
+    house.message("kasa/desk-lamp/set", "OFF");
+    let order = house.order();
+    let error = Error::Refused { code: -3, message: "invalid argument".into() };
+    house
+        .report(LAMP, Event::Done { order: order.id, outcome: Err(error), reading: Some(Arc::new(hs110())) });
+    assert_eq!(house.results()[0]["error"]["code"], "device_error");
+    assert!(house.heard("kasa/desk-lamp")[0].contains(r#""state":"ON""#));
+}
+
+#[test]
+fn a_payload_nobody_understands_is_answered_without_an_order() {
+    let mut house = House::lit();
+    house.message("kasa/desk-lamp/set", "up");
+    assert_eq!(house.core.next_order(), None);
+    assert_eq!(house.results()[0]["error"]["code"], "invalid_payload");
+    assert_eq!(house.heard("kasa/desk-lamp").len(), 1, "it snaps back");
+    house.message("kasa/desk-lamp/set", "");
+    house.message("kasa/nobody/set", "ON");
+    house.message("kasa/bridge/set", "ON");
+    assert_eq!((house.core.next_order(), house.said.len()), (None, 0));
+}
+
+#[test]
+fn a_retained_command_switches_nothing() {
+    let mut house = House::lit();
+    house.deliver("kasa/desk-lamp/set", "ON", true);
+    house.deliver("kasa/bridge/request/restart", "", true);
+    assert_eq!((house.core.next_order(), house.said.len()), (None, 0));
+    assert!(!house.core.restart_requested());
+}
+
+#[test]
+fn every_command_has_one_result_whatever_becomes_of_it() {
+    let mut house = House::lit();
+    for number in 0..50 {
+        let state = ["ON", "OFF", "TOGGLE"][number % 3];
+        house.message("kasa/desk-lamp/set", &json!({"state": state, "transaction": number}).to_string());
+    }
+    house.core.stop(house.now);
+    house.settle();
+    let mut answered: Vec<u64> =
+        house.results().iter().map(|result| result["transaction"].as_u64().unwrap()).collect();
+    answered.sort();
+    assert_eq!(answered, (0..50).collect::<Vec<u64>>());
+    assert_eq!(house.retained["kasa/bridge/state"], "offline");
+    assert!(house.core.has_said_all());
+}
+
+#[test]
+fn offline_takes_three_failures_and_fifteen_seconds_and_online_one_answer() {
+    let mut house = House::lit();
+    let availability = |house: &House| house.retained["kasa/desk-lamp/availability"].clone();
+    for _ in 0..5 {
+        house.failed();
+        house.now += Duration::from_secs(3);
+    }
+    assert_eq!(availability(&house), "online", "fourteen seconds");
+    house.failed();
+    assert_eq!(availability(&house), "offline");
+    assert!(house.retained["kasa/desk-lamp"].contains("12.3"), "the last state stays");
+    house.polled(hs110());
+    assert_eq!(availability(&house), "online");
+
+    house.failed();
+    house.now += Duration::from_secs(60);
+    house.failed();
+    assert_eq!(availability(&house), "online", "two failures, however long");
+}
+
+#[test]
+fn a_new_session_is_told_everything() {
+    let mut house = House::lit();
+    let before = house.retained.clone();
+    house.core.session_lost();
+    house.polled(off());
+    assert_eq!(house.said, []);
+    house.retained.clear();
+    house.core.session_opened(house.now);
+    house.settle();
+    house.wait(2);
+    assert_eq!(house.said[0].0, "kasa/bridge/state", "the bridge first");
+    assert_eq!(house.retained.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+    assert!(house.retained["kasa/desk-lamp"].contains(r#""state":"OFF""#));
+    assert_eq!(house.retained[CONFIG], before[CONFIG], "no churn in Home Assistant");
+}
+
+#[test]
+fn a_birth_is_answered_in_order_and_after_a_while() {
+    let mut house = House::lit();
+    house.message("homeassistant/status", "online");
+    house.wait(2);
+    assert_eq!(house.said, []);
+    house.wait(1);
+    let position = |house: &House, topic: &str| house.said.iter().position(|(said, _)| said == topic);
+    assert_eq!(position(&house, "kasa/bridge/state"), Some(0));
+    assert!(position(&house, CONFIG).is_some() && position(&house, "kasa/desk-lamp").is_none());
+    house.wait(1);
+    assert!(position(&house, CONFIG) < position(&house, "kasa/desk-lamp/availability"));
+    assert!(position(&house, "kasa/desk-lamp/availability") < position(&house, "kasa/desk-lamp"));
+    house.said.clear();
+    house.message("homeassistant/status", "offline");
+    house.deliver("homeassistant/status", "online", true);
+    house.wait(20);
+    assert_eq!(house.said, []);
+}
+
+#[test]
+fn two_versions_of_a_config_are_two_seconds_apart() {
+    let mut house = House::new().connected();
+    house.polled(hs110());
+    house.said.clear();
+    house.now += Duration::from_secs(1);
+    let mut renamed = hs110();
+    renamed.alias = "Reading lamp".into();
+    house.polled(renamed);
+    assert_eq!(house.heard(CONFIG), Vec::<String>::new(), "one second after the first");
+    house.wait(5);
+    let configs = house.heard(CONFIG);
+    assert_eq!(configs.len(), 1);
+    assert!(configs[0].contains(r#""name":"Reading lamp""#));
+}
+
+#[test]
+fn names_come_from_the_configuration_the_alias_or_the_mac() {
+    let mut house = House::with_names(&[None, None, None]).connected();
+    for (no, (mac, alias)) in
+        [("50:c7:bf:01:02:03", "Büro"), ("50:c7:bf:01:02:04", "buro"), ("50:c7:bf:01:02:05", "")]
+            .into_iter()
+            .enumerate()
+    {
+        let mut reading = hs110();
+        (reading.mac, reading.alias) = (mac.parse().unwrap(), alias.into());
+        house.report(PlugNo(no as u32), Event::Polled(Ok(Arc::new(reading))));
+    }
+    for name in ["buro", "buro-0204", "50c7bf010205"] {
+        assert!(house.retained.contains_key(&format!("kasa/{name}")), "{name}: {:?}", house.retained.keys());
+    }
+}
+
+#[test]
+fn one_plug_listed_twice_is_served_once() {
+    let mut house = House::with_names(&[Some("a"), Some("b")]).connected();
+    house.report(PlugNo(0), Event::Polled(Ok(Arc::new(hs110()))));
+    house.report(PlugNo(1), Event::Polled(Ok(Arc::new(hs110()))));
+    assert!(house.retained.contains_key("kasa/a") && !house.retained.contains_key("kasa/b"));
+}
+
+#[test]
+fn a_restart_is_asked_for_by_request() {
+    let mut house = House::lit();
+    house.message("kasa/bridge/request/restart", r#"{"transaction":5}"#);
+    assert!(house.core.restart_requested());
+    let response = house.heard("kasa/bridge/response/restart");
+    assert_eq!(response, [r#"{"data":{},"status":"ok","transaction":5}"#]);
+    house.message("kasa/bridge/request/+/x", "");
+    assert!(house.heard("kasa/bridge/response/unknown")[0].contains("error"));
+}
+
+#[test]
+fn a_broker_that_is_away_costs_nothing() {
+    let mut house = House::new();
+    for number in 0..10_000 {
+        let mut reading = hs110();
+        reading.relay_moved(0, number % 2 == 0, SystemTime::UNIX_EPOCH);
+        house.polled(reading);
+    }
+    assert!(!house.core.has_something_to_say());
+    assert_eq!(house.core.next_publish(house.now), None);
+    let mut house = house.connected();
+    assert_eq!(house.heard("kasa/desk-lamp").len(), 1);
+}

@@ -1,0 +1,66 @@
+//! Topic names of plugs.
+
+use deunicode::deunicode;
+
+/// The longest name, in characters: room for a base topic before it and an attribute after it.
+const LONGEST: usize = 64;
+
+/// The first level below the base topic that belongs to the bridge itself.
+pub const RESERVED: &str = "bridge";
+
+/// Turns any alias into a topic name of `[a-z0-9_-]`, or `None` when nothing of it can be written so.
+///
+/// ```
+/// use kasa2mqtt::bridge::names::slug;
+/// assert_eq!(slug("Büro ☕ / Lampe").as_deref(), Some("buro-coffee-lampe"));
+/// assert_eq!(slug("+/#"), None);
+/// ```
+pub fn slug(alias: &str) -> Option<String> {
+    let mut slug = String::new();
+    for letter in deunicode(alias).chars() {
+        match letter.to_ascii_lowercase() {
+            letter @ ('a'..='z' | '0'..='9' | '_') => slug.push(letter),
+            _ if slug.ends_with('-') || slug.is_empty() => {}
+            _ => slug.push('-'),
+        }
+        if slug.len() == LONGEST {
+            break;
+        }
+    }
+    let slug = slug.trim_end_matches('-');
+    (!slug.is_empty() && slug != RESERVED).then(|| slug.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn aliases_become_names_people_recognise() {
+        for (alias, name) in [
+            ("Desk lamp", Some("desk-lamp")),
+            ("  Desk   lamp!! ", Some("desk-lamp")),
+            ("TP-LINK_Smart Plug_577E", Some("tp-link_smart-plug_577e")),
+            ("Küche", Some("kuche")),
+            ("лампа", Some("lampa")),
+            ("客厅灯", Some("ke-ting-deng")),
+            ("", None),
+            (" \u{200f}\u{202e} ", None),
+            ("Bridge", None),
+        ] {
+            assert_eq!(slug(alias).as_deref(), name, "{alias}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_alias_is_a_safe_topic_level_or_nothing(alias in any::<String>()) {
+            if let Some(name) = slug(&alias) {
+                prop_assert!(!name.is_empty() && name.len() <= LONGEST);
+                prop_assert!(name.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '_' | '-')));
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What the bridge tells of itself and of all its plugs.
+
+use std::time::SystemTime;
+
+use humantime::format_rfc3339_seconds;
+use serde_json::{Value, json};
+
+use crate::plug::reading::{Kind, Reading};
+
+use super::fleet::{Availability, Fleet, Plug};
+
+/// `bridge/info`: no secrets, nothing that changes while the program runs.
+pub fn info(started: SystemTime, summary: &Value) -> Value {
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "commit": option_env!("KASA2MQTT_COMMIT"),
+        "started_at": format_rfc3339_seconds(started).to_string(),
+        "mqtt": {"version": "3.1.1"},
+        "config": summary,
+    })
+}
+
+/// `bridge/devices`: every plug, also those that have not answered yet.
+pub fn devices(fleet: &Fleet) -> Value {
+    fleet.plugs().map(|(_, plug)| device(plug)).collect()
+}
+
+fn device(plug: &Plug) -> Value {
+    let mut device = json!({
+        "id": null,
+        "name": plug.name,
+        "address": plug.address,
+        "availability": match plug.availability {
+            Availability::Unknown => Value::Null,
+            Availability::Online => "online".into(),
+            Availability::Offline => "offline".into(),
+        },
+        "trouble": plug.trouble,
+        "protocol": "xor",
+        "discovered_via": "config",
+    });
+    if let Some(reading) = &plug.shown {
+        device["id"] = reading.mac.hex().into();
+        device["mac"] = reading.mac.to_string().into();
+        device["alias"] = reading.alias.as_str().into();
+        device["model"] = reading.model.as_str().into();
+        device["hw"] = reading.hw_ver.as_str().into();
+        device["sw"] = reading.sw_ver.as_str().into();
+        device["kind"] = kind(reading).into();
+        device["features"] = features(reading).into();
+        device["children"] = json!([]);
+    }
+    device
+}
+
+fn kind(reading: &Reading) -> &'static str {
+    match reading.kind {
+        Kind::Plug => "plug",
+        Kind::WallSwitch => "wall_switch",
+        Kind::Dimmer => "dimmer",
+        Kind::Strip => "strip",
+    }
+}
+
+fn features(reading: &Reading) -> Vec<&'static str> {
+    let mut features = vec!["relay"];
+    features.extend(reading.has_meter().then_some("emeter"));
+    features.extend(reading.led.is_some().then_some("led"));
+    features
+}

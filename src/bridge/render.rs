@@ -1,0 +1,72 @@
+//! What ought to be retained of the bridge and of one plug: rendering, and nothing else.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use super::discovery;
+use super::fleet::{Availability, Plug};
+use super::overview;
+use super::retained::{Retained, Role};
+use super::settings::HomeAssistant;
+use super::state;
+use super::topics::Topics;
+
+/// What the core needs to know of the configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// All topic names.
+    pub topics: Topics,
+    /// Discovery.
+    pub homeassistant: HomeAssistant,
+    /// How often an unchanged state is sent again.
+    pub heartbeat: Option<Duration>,
+    /// How old a command may get before it is not run any more.
+    pub command_ttl: Duration,
+    /// The configuration without its secrets, for `bridge/info`.
+    pub summary: Value,
+    /// When the program started.
+    pub started: SystemTime,
+}
+
+/// The bridge's own messages. `devices` is the list of all plugs, once it is known.
+pub fn bridge(settings: &Settings, devices: Option<&[u8]>, stopping: bool) -> Vec<Retained> {
+    let Settings { topics, homeassistant, started, summary, .. } = settings;
+    let state = if stopping { "offline" } else { "online" };
+    let info = overview::info(*started, summary).to_string();
+    let mut wanted = vec![
+        message(Role::Availability, topics.bridge_state(), state),
+        message(Role::State, topics.bridge("info"), info),
+    ];
+    wanted.extend(devices.map(|devices| message(Role::State, topics.bridge("devices"), devices)));
+    if homeassistant.discovery {
+        let config = discovery::bridge(topics).to_string();
+        wanted.push(message(Role::Discovery, topics.bridge_discovery(), config));
+    }
+    wanted
+}
+
+/// One plug's messages: none before it has a name, no state before its first complete reading.
+pub fn plug(settings: &Settings, plug: &Plug) -> Vec<Retained> {
+    let Settings { topics, homeassistant, .. } = settings;
+    let Some(name) = &plug.name else { return Vec::new() };
+    let availability = match plug.availability {
+        Availability::Unknown => None,
+        Availability::Online => Some("online"),
+        Availability::Offline => Some("offline"),
+    };
+    let availability = availability.map(|text| message(Role::Availability, topics.availability(name), text));
+    let mut wanted = Vec::from_iter(availability);
+    if let Some(reading) = &plug.shown {
+        wanted.push(message(Role::State, topics.state(name), state::render(reading)));
+        if homeassistant.discovery {
+            let config = discovery::plug(name, reading, plug.counts_energy, topics, homeassistant);
+            wanted.push(message(Role::Discovery, topics.discovery(reading.mac), config.to_string()));
+        }
+    }
+    wanted
+}
+
+fn message(role: Role, topic: String, payload: impl Into<Vec<u8>>) -> Retained {
+    Retained { role, topic, payload: payload.into() }
+}

@@ -1,0 +1,53 @@
+//! What the configuration says to the bridge's decisions.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// `[homeassistant]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HomeAssistant {
+    /// Whether plugs are announced to Home Assistant.
+    pub discovery: bool,
+    /// The discovery prefix, as set in Home Assistant.
+    pub prefix: String,
+    /// Whether a plug's MAC is told as a device connection.
+    pub mac_connection: bool,
+}
+
+impl Default for HomeAssistant {
+    fn default() -> HomeAssistant {
+        HomeAssistant { discovery: true, prefix: "homeassistant".into(), mac_connection: true }
+    }
+}
+
+/// `[publish]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Publish {
+    /// How often an unchanged state is sent again; zero for never.
+    #[serde(with = "humantime_serde")]
+    pub heartbeat: Duration,
+}
+
+impl Default for Publish {
+    fn default() -> Publish {
+        Publish { heartbeat: Duration::from_secs(60) }
+    }
+}
+
+/// `[commands]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Commands {
+    /// A command older than this is answered with `stale` and not run.
+    #[serde(with = "humantime_serde")]
+    pub ttl: Duration,
+}
+
+impl Default for Commands {
+    fn default() -> Commands {
+        Commands { ttl: Duration::from_secs(10) }
+    }
+}

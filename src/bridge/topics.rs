@@ -1,0 +1,177 @@
+//! Topic names: ours out, everybody's in. Contract: homeassistant.md 4.1.
+
+use crate::plug::mac::Mac;
+
+use super::names::RESERVED;
+
+/// The names of all topics below one base topic and one discovery prefix.
+#[derive(Debug, Clone)]
+pub struct Topics {
+    base: String,
+    prefix: String,
+}
+
+/// What a topic that we subscribe to asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Incoming<'a> {
+    /// A command to the plug of this name or MAC.
+    Command {
+        /// Name or twelve hex digits.
+        plug: &'a str,
+        /// What the rest of the topic says.
+        verb: Verb<'a>,
+    },
+    /// A request to the bridge itself, as in `<base>/bridge/request/restart`.
+    Request(&'a str),
+    /// Home Assistant's own birth and will.
+    HomeAssistant,
+}
+
+/// The end of a command topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb<'a> {
+    /// `.../set`
+    Set,
+    /// `.../set/<attribute>`
+    SetAttribute(&'a str),
+    /// `.../get`
+    Get,
+}
+
+impl Verb<'_> {
+    /// The end of the topic, as it is repeated in the result.
+    pub fn text(&self) -> String {
+        match self {
+            Verb::Set => "set".into(),
+            Verb::SetAttribute(attribute) => format!("set/{attribute}"),
+            Verb::Get => "get".into(),
+        }
+    }
+}
+
+impl Topics {
+    /// Topics below `base`; discovery and Home Assistant's status below `prefix`.
+    pub fn new(base: &str, prefix: &str) -> Topics {
+        Topics { base: base.into(), prefix: prefix.into() }
+    }
+
+    /// A plug's state, retained JSON.
+    pub fn state(&self, plug: &str) -> String {
+        format!("{}/{plug}", self.base)
+    }
+
+    /// `online` or `offline`, retained.
+    pub fn availability(&self, plug: &str) -> String {
+        format!("{}/{plug}/availability", self.base)
+    }
+
+    /// Where commands to a plug are answered; not retained.
+    pub fn result(&self, plug: &str) -> String {
+        format!("{}/{plug}/result", self.base)
+    }
+
+    /// Where a plug takes commands.
+    pub fn set(&self, plug: &str) -> String {
+        format!("{}/{plug}/set", self.base)
+    }
+
+    /// Where a plug takes commands for one attribute.
+    pub fn set_attribute(&self, plug: &str, attribute: &str) -> String {
+        format!("{}/{plug}/set/{attribute}", self.base)
+    }
+
+    /// A topic of the bridge itself, as in `<base>/bridge/state`.
+    pub fn bridge(&self, what: &str) -> String {
+        format!("{}/{RESERVED}/{what}", self.base)
+    }
+
+    /// The birth and will of this program, retained.
+    pub fn bridge_state(&self) -> String {
+        self.bridge("state")
+    }
+
+    /// The discovery config of a plug. The object id is made of the hardware's identity and never changes.
+    pub fn discovery(&self, mac: Mac) -> String {
+        format!("{}/device/kasa_{}/config", self.prefix, mac.hex())
+    }
+
+    /// The discovery config of the bridge itself.
+    pub fn bridge_discovery(&self) -> String {
+        format!("{}/device/kasa_bridge/config", self.prefix)
+    }
+
+    /// Everything we listen to. The filters are disjoint: overlapping ones would deliver a command twice
+    /// (homeassistant.md 5).
+    pub fn filters(&self) -> Vec<String> {
+        let base = &self.base;
+        vec![
+            format!("{base}/+/set"),
+            format!("{base}/+/set/+"),
+            format!("{base}/+/get"),
+            format!("{base}/{RESERVED}/request/#"),
+            format!("{}/status", self.prefix),
+        ]
+    }
+
+    /// Reads a topic; `None` for one that we did not subscribe to.
+    pub fn parse<'a>(&self, topic: &'a str) -> Option<Incoming<'a>> {
+        if topic.strip_prefix(self.prefix.as_str()) == Some("/status") {
+            return Some(Incoming::HomeAssistant);
+        }
+        let rest = topic.strip_prefix(self.base.as_str())?.strip_prefix('/')?;
+        let (plug, rest) = rest.split_once('/')?;
+        if plug == RESERVED {
+            return rest.strip_prefix("request/").map(Incoming::Request);
+        }
+        let verb = match rest.split_once('/') {
+            None if rest == "set" => Verb::Set,
+            None if rest == "get" => Verb::Get,
+            Some(("set", attribute)) if !attribute.contains('/') => Verb::SetAttribute(attribute),
+            _ => return None,
+        };
+        Some(Incoming::Command { plug, verb })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_are_read_as_a_table() {
+        let topics = Topics::new("kasa", "homeassistant");
+        let command = |plug, verb| Some(Incoming::Command { plug, verb });
+        for (topic, expected) in [
+            ("kasa/desk-lamp/set", command("desk-lamp", Verb::Set)),
+            ("kasa/50c7bf010203/set", command("50c7bf010203", Verb::Set)),
+            ("kasa/desk-lamp/set/led", command("desk-lamp", Verb::SetAttribute("led"))),
+            ("kasa/desk-lamp/set/", command("desk-lamp", Verb::SetAttribute(""))),
+            ("kasa/desk-lamp/get", command("desk-lamp", Verb::Get)),
+            ("kasa//set", command("", Verb::Set)),
+            ("kasa/bridge/request/restart", Some(Incoming::Request("restart"))),
+            ("kasa/bridge/request/device/rename", Some(Incoming::Request("device/rename"))),
+            ("homeassistant/status", Some(Incoming::HomeAssistant)),
+            ("kasa/bridge/set", None),
+            ("kasa/desk-lamp", None),
+            ("kasa/desk-lamp/availability", None),
+            ("kasa/desk-lamp/set/led/x", None),
+            ("kasa/desk-lamp/x/set", None),
+            ("kasas/desk-lamp/set", None),
+            ("kasa", None),
+            ("", None),
+        ] {
+            assert_eq!(topics.parse(topic), expected, "{topic}");
+        }
+    }
+
+    #[test]
+    fn a_base_of_several_levels_is_just_a_base() {
+        let topics = Topics::new("home/kasa", "ha");
+        assert_eq!(
+            topics.parse("home/kasa/lamp/set"),
+            Some(Incoming::Command { plug: "lamp", verb: Verb::Set })
+        );
+        assert_eq!(topics.parse("ha/status"), Some(Incoming::HomeAssistant));
+        assert_eq!(topics.state("lamp"), "home/kasa/lamp");
+    }
+}

@@ -1,0 +1,114 @@
+//! The commands a person types: arguments to one value, and one file for each command that is more than a call.
+
+pub mod check;
+pub mod demo;
+pub mod log;
+pub mod plug;
+pub mod simulate;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// TP-Link Kasa plugs as MQTT devices, without the cloud.
+#[derive(Debug, Parser)]
+#[command(name = "kasa2mqtt", version, max_term_width = 100)]
+pub struct Cli {
+    /// Configuration file; config.example.toml explains every key.
+    #[arg(short, long, value_name = "FILE", global = true, env = "KASA2MQTT_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// What to log, such as debug or kasa2mqtt::plug=trace; RUST_LOG is heeded too.
+    #[arg(long, value_name = "FILTER", global = true, env = "KASA2MQTT_LOG")]
+    pub log: Option<String>,
+    /// How to log.
+    #[arg(long, value_name = "FORMAT", global = true, default_value = "text")]
+    pub log_format: LogFormat,
+    /// What to do; the bridge when nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the bridge.
+    Run,
+    /// Run a broker, three simulated plugs and the bridge, and say what to try.
+    Demo,
+    /// Read the configuration and say what it means, or what is wrong with it.
+    Check,
+    /// Talk to one plug, once, without a broker.
+    Plug(plug::Plug),
+    /// Run simulated plugs until stopped.
+    Simulate(simulate::Simulate),
+}
+
+/// Reads the command line.
+///
+/// # Errors
+/// clap's, which also carries `--help` and `--version`.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(arguments)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::plug::{LedTo, What};
+    use super::*;
+
+    fn cli(line: &str) -> Result<Cli, clap::Error> {
+        parse(std::iter::once("kasa2mqtt").chain(line.split_whitespace()).map(OsString::from))
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn nothing_said_means_run() {
+        let cli = cli("-c kasa.toml").unwrap();
+        assert!(cli.command.is_none());
+        assert_eq!(cli.config, Some("kasa.toml".into()));
+    }
+
+    #[test]
+    fn one_plug_is_told_what_to_do() {
+        let what = |line: &str| match cli(&format!("plug 192.0.2.1 {line}")).unwrap().command {
+            Some(Command::Plug(plug)) => plug.action,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(what("on"), What::On);
+        assert_eq!(what("led off"), What::Led { to: LedTo::Off });
+        assert_eq!(what("alias Lamp"), What::Alias { name: "Lamp".into() });
+        assert_eq!(what("state --json"), What::State);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_a_usage_error() {
+        for line in [
+            "fly",
+            "plug",
+            "plug 192.0.2.1",
+            "plug 192.0.2.1 up",
+            "plug :1 on",
+            "plug 192.0.2.1 led",
+            "--log-format xml",
+        ] {
+            assert_eq!(cli(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+        assert_eq!(cli("--help").unwrap_err().exit_code(), 0);
+    }
+}

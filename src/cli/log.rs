@@ -1,0 +1,26 @@
+//! Logging: quiet, to standard error, in UTC.
+
+use std::io::{IsTerminal, stderr};
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+
+use super::LogFormat;
+
+/// Our own news, and other crates' only when something is wrong.
+const USUAL: &str = "warn,kasa2mqtt=info";
+
+/// Starts logging. `filter` wins over `RUST_LOG`, which wins over the usual.
+///
+/// # Errors
+/// The filter is not one.
+pub fn start(filter: Option<&str>, format: LogFormat) -> Result<(), ParseError> {
+    let rust_log = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
+    let filter = EnvFilter::builder().parse(filter.or(rust_log.as_deref()).unwrap_or(USUAL))?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_target(false);
+    match format {
+        LogFormat::Text => subscriber.with_ansi(stderr().is_terminal()).init(),
+        LogFormat::Json => subscriber.json().init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! File and environment to one checked [`Config`]. Each room declares its own settings; this one gathers them.
+//!
+//! Everything is refused that is not understood: an unknown key, a wrong type, a value out of range; always with the
+//! key, where it stands, and what was expected. No value of a secret ever gets into a message.
+
+mod check;
+mod environment;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Format, Toml};
+use serde::Deserialize;
+
+use crate::bridge::settings::{Commands, HomeAssistant, Publish};
+use crate::plug::settings::{Plug, Poll};
+use crate::{broker, mqtt};
+
+/// Everything that can be configured; see `config.example.toml`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The broker to use.
+    pub mqtt: mqtt::settings::Settings,
+    /// The broker to be, where none is configured.
+    pub broker: broker::settings::Settings,
+    /// Discovery.
+    pub homeassistant: HomeAssistant,
+    /// What is published when.
+    pub publish: Publish,
+    /// What becomes of commands.
+    pub commands: Commands,
+    /// How plugs are asked.
+    pub poll: Poll,
+    /// The plugs.
+    pub plug: Vec<Plug>,
+}
+
+/// Everything that is wrong with a configuration, one line each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error(Vec<String>);
+
+impl std::error::Error for Error {}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0.join("\n"))
+    }
+}
+
+/// Reads `path`, if there is one, and this process's environment.
+///
+/// # Errors
+/// The file cannot be read, or anything in file or environment is not understood.
+pub fn load(path: Option<&Path>) -> Result<Config, Error> {
+    load_with(
+        path,
+        std::env::vars_os()
+            .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))),
+    )
+}
+
+/// The same with an environment given.
+pub fn load_with(
+    path: Option<&Path>,
+    variables: impl Iterator<Item = (String, String)>,
+) -> Result<Config, Error> {
+    let mut figment = Figment::new();
+    if let Some(path) = path {
+        // Not `Toml::file`, which searches parent folders and is content with nothing.
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Error(vec![format!("{}: {error}", path.display())]))?;
+        // figment knows no lines: the syntax is checked where a line can be named.
+        syntax(path, &text)?;
+        figment = figment.merge(Toml::file_exact(path));
+    }
+    let figment = environment::merge(figment, variables);
+    let config: Config = figment
+        .extract()
+        .map_err(|errors| Error(errors.into_iter().map(|error| explain(path, &error)).collect()))?;
+    let problems = check::problems(&config);
+    match problems.is_empty() {
+        true => Ok(config),
+        false => {
+            Err(Error(problems.into_iter().map(|problem| format!("{}: {problem}", place(path))).collect()))
+        }
+    }
+}
+
+fn syntax(path: &Path, text: &str) -> Result<(), Error> {
+    match toml_problem(text) {
+        Some(problem) => Err(Error(vec![format!("{}: {problem}", path.display())])),
+        None => Ok(()),
+    }
+}
+
+fn toml_problem(text: &str) -> Option<String> {
+    let error = Figment::from(Toml::string(text)).extract::<figment::value::Dict>().err()?;
+    Some(error.to_string().trim().replace('\n', " "))
+}
+
+fn place(path: Option<&Path>) -> String {
+    path.map_or("environment".into(), |path| path.display().to_string())
+}
+
+/// One line: where, which key, what was expected. figment's own text for wrong values quotes them, so a wrong value is
+/// named by its type only where the key may be a secret.
+fn explain(path: Option<&Path>, error: &figment::Error) -> String {
+    use figment::error::Kind;
+    let key = error.path.join(".");
+    let source = error.metadata.as_ref().and_then(|metadata| metadata.source.as_ref());
+    let place = match source {
+        Some(figment::Source::File(file)) => PathBuf::from(file).display().to_string(),
+        _ if error.metadata.as_ref().is_some_and(|metadata| metadata.name == environment::NAME) => {
+            format!("environment variable {}", environment::variable(&key))
+        }
+        _ => place(path),
+    };
+    let secret = error.path.last().is_some_and(|last| last.contains("password"));
+    let problem = match &error.kind {
+        Kind::UnknownField(field, expected) => {
+            let key =
+                if key.ends_with(field.as_str()) { key.clone() } else { [key.as_str(), field].join(".") };
+            let key = key.trim_start_matches('.');
+            return format!("{place}: unknown key {key}; expected one of {}", expected.join(", "));
+        }
+        Kind::InvalidType(_, expected) if secret => format!("expected {expected}, in quotes"),
+        Kind::InvalidType(actual, expected) => format!("found {actual}, expected {expected}"),
+        Kind::InvalidValue(_, expected) if secret => format!("expected {expected}"),
+        Kind::InvalidValue(actual, expected) => format!("found {actual}, expected {expected}"),
+        Kind::MissingField(field) => format!("{field} is missing"),
+        Kind::Message(_) if secret => "expected text in quotes".into(),
+        kind => kind.to_string(),
+    };
+    if key.is_empty() { format!("{place}: {problem}") } else { format!("{place}: {key}: {problem}") }
+}

@@ -1,0 +1,121 @@
+//! What the types cannot say: ranges, and keys that depend on each other.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::bridge::names::RESERVED;
+use crate::plug::settings::Plug;
+
+use super::Config;
+
+/// Everything that is wrong, each with its key.
+pub fn problems(config: &Config) -> Vec<String> {
+    let mut problems = Vec::new();
+    mqtt(config, &mut problems);
+    broker(config, &mut problems);
+    topic("mqtt.base_topic", &config.mqtt.base_topic, &mut problems);
+    topic("homeassistant.prefix", &config.homeassistant.prefix, &mut problems);
+    if config.mqtt.base_topic == config.homeassistant.prefix {
+        problems.push("homeassistant.prefix: expected another one than mqtt.base_topic".into());
+    }
+    range("mqtt.keep_alive", config.mqtt.keep_alive, (5, 3600), &mut problems);
+    range("commands.ttl", config.commands.ttl, (1, 600), &mut problems);
+    range("poll.interval", config.poll.interval, (1, 3600), &mut problems);
+    range("poll.timeout", config.poll.timeout, (1, 60), &mut problems);
+    if !config.publish.heartbeat.is_zero() {
+        range("publish.heartbeat", config.publish.heartbeat, (1, 86_400), &mut problems);
+    }
+    plugs(&config.plug, &mut problems);
+    problems
+}
+
+fn mqtt(config: &Config, problems: &mut Vec<String>) {
+    let mqtt = &config.mqtt;
+    if mqtt.password.is_some() && mqtt.password_file.is_some() {
+        problems.push("mqtt.password: expected either this or mqtt.password_file, not both".into());
+    }
+    if mqtt.username.is_none() && (mqtt.password.is_some() || mqtt.password_file.is_some()) {
+        problems.push("mqtt.username: expected one beside a password".into());
+    }
+    if mqtt.client_cert.is_some() != mqtt.client_key.is_some() {
+        problems.push("mqtt.client_cert: expected together with mqtt.client_key".into());
+    }
+    if mqtt
+        .client_id
+        .as_ref()
+        .is_some_and(|id| id.is_empty() || id.len() > 128 || id.contains(char::is_control))
+    {
+        problems.push("mqtt.client_id: expected 1 to 128 characters, none of them control characters".into());
+    }
+    let is_tls = mqtt.url.as_ref().is_some_and(|url| url.tls);
+    if !is_tls && (mqtt.ca_file.is_some() || mqtt.client_cert.is_some()) {
+        problems.push("mqtt.url: expected mqtts:// beside mqtt.ca_file or mqtt.client_cert".into());
+    }
+    if mqtt.url.is_none() && mqtt.username.is_some() {
+        problems.push(
+            "mqtt.url: expected one beside mqtt.username; the embedded broker has broker.username".into(),
+        );
+    }
+}
+
+fn broker(config: &Config, problems: &mut Vec<String>) {
+    let broker = &config.broker;
+    if broker.password.is_some() && broker.password_file.is_some() {
+        problems.push("broker.password: expected either this or broker.password_file, not both".into());
+    }
+    let has_password = broker.password.is_some() || broker.password_file.is_some();
+    if broker.username.is_some() != has_password {
+        problems
+            .push("broker.username: expected together with broker.password or broker.password_file".into());
+    }
+    if !broker.listen.ip().is_loopback() && broker.username.is_none() {
+        problems.push(format!(
+            "broker.listen: expected broker.username and broker.password_file beside {}, which others can reach",
+            broker.listen
+        ));
+    }
+}
+
+fn topic(key: &str, topic: &str, problems: &mut Vec<String>) {
+    let is_level = |level: &str| {
+        !level.is_empty() && !level.contains(|letter: char| "+#".contains(letter) || letter.is_control())
+    };
+    if topic.starts_with('$') || topic.len() > 128 || !topic.split('/').all(is_level) {
+        problems.push(format!(
+            "{key}: expected a topic without + # $, empty levels or control characters, found {topic:?}"
+        ));
+    }
+}
+
+fn range(key: &str, value: Duration, (least, most): (u64, u64), problems: &mut Vec<String>) {
+    let (least, most) = (Duration::from_secs(least), Duration::from_secs(most));
+    if !(least..=most).contains(&value) {
+        let text = humantime::format_duration;
+        problems.push(format!("{key}: expected {} to {}, found {}", text(least), text(most), text(value)));
+    }
+}
+
+fn plugs(plugs: &[Plug], problems: &mut Vec<String>) {
+    let mut hosts = HashMap::new();
+    let mut names = HashMap::new();
+    for (number, plug) in plugs.iter().enumerate() {
+        let key = |field: &str| format!("plug[{number}].{field}");
+        if let Some(other) = hosts.insert(&plug.host, number) {
+            problems.push(format!("{}: {} is plug[{other}] already", key("host"), plug.host));
+        }
+        if let Some(interval) = plug.interval {
+            range(&key("interval"), interval, (1, 3600), problems);
+        }
+        let Some(name) = &plug.name else { continue };
+        if let Some(other) = names.insert(name, number) {
+            problems.push(format!("{}: {name:?} is plug[{other}] already", key("name")));
+        }
+        let fits = |letter| matches!(letter, 'a'..='z' | '0'..='9' | '_' | '-');
+        if name.is_empty() || name.len() > 64 || name == RESERVED || !name.chars().all(fits) {
+            problems.push(format!(
+                "{}: expected 1 to 64 of a-z 0-9 _ -, and not {RESERVED:?}, found {name:?}",
+                key("name")
+            ));
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! How long to wait before the next try to connect.
+
+use std::time::Duration;
+
+use super::failure::Failure;
+
+/// Pauses between two tries while the network is at fault: the first, and the longest. Short, because a broker's
+/// restart takes seconds, and one TCP SYN in two seconds disturbs nobody.
+const PASSING: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
+
+/// The same while somebody has to change something first.
+const LASTING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
+
+/// A session that lasted this long was a good one: the next pause is the first again.
+const GOOD_SESSION: Duration = Duration::from_secs(30);
+
+/// Sessions that end within this time of their beginning look like two clients with one id.
+const SHORT_SESSION: Duration = Duration::from_secs(5);
+
+/// Short sessions in a row that make a fight.
+const FIGHT: u32 = 3;
+
+/// The pauses between tries.
+#[derive(Debug, Default)]
+pub struct Backoff {
+    failures: u32,
+    short_sessions: u32,
+}
+
+impl Backoff {
+    /// The pause after a try that took `tried` and failed. `lasted` is how long the session was open, if it ever was.
+    pub fn after(&mut self, failure: &Failure, lasted: Option<Duration>, tried: Duration) -> Duration {
+        let opened = lasted.is_some();
+        let lasted = lasted.unwrap_or_default();
+        let short = opened && lasted < SHORT_SESSION;
+        self.short_sessions = if short { self.short_sessions + 1 } else { 0 };
+        if lasted >= GOOD_SESSION || (opened && !short) {
+            self.failures = 0;
+        }
+        let (first, longest) = match failure.needs_a_person || self.short_sessions >= FIGHT {
+            true => LASTING,
+            false => PASSING,
+        };
+        let pause = first.saturating_mul(1 << self.failures.min(8)).min(longest);
+        self.failures += 1;
+        // A try that took its time has paused already.
+        pause.mul_f64(0.5 + fastrand::f64() / 2.0).saturating_sub(if opened { Duration::ZERO } else { tried })
+    }
+
+    /// Whether session after session ends as soon as it begins, as when two clients use one id. Said once.
+    pub fn is_fighting(&self) -> bool {
+        self.short_sessions == FIGHT
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passing() -> Failure {
+        Failure::passing("refused")
+    }
+
+    #[test]
+    fn a_broker_that_is_away_is_asked_every_two_seconds_at_most() {
+        let mut backoff = Backoff::default();
+        for longest in [250, 500, 1000, 2000, 2000, 2000] {
+            let pause = backoff.after(&passing(), None, Duration::ZERO).as_millis();
+            assert!((longest / 2..=longest).contains(&pause), "{pause} of {longest}");
+        }
+        let pause = backoff.after(&passing(), Some(Duration::from_secs(60)), Duration::ZERO);
+        assert!(pause <= PASSING.0, "a good session begins anew");
+    }
+
+    #[test]
+    fn what_a_person_must_change_is_tried_slowly() {
+        let mut backoff = Backoff::default();
+        let failure = Failure { text: "wrong password".into(), needs_a_person: true };
+        for longest in [5, 10, 20, 40, 60, 60] {
+            let pause = backoff.after(&failure, None, Duration::ZERO).as_secs_f64();
+            assert!((longest as f64 / 2.0..=longest as f64).contains(&pause), "{pause} of {longest}");
+        }
+    }
+
+    #[test]
+    fn two_clients_with_one_id_are_noticed_and_slow_down() {
+        let mut backoff = Backoff::default();
+        let moment = Some(Duration::from_millis(20));
+        let mut fights = 0;
+        for _ in 0..10 {
+            backoff.after(&passing(), moment, Duration::ZERO);
+            fights += u32::from(backoff.is_fighting());
+        }
+        assert_eq!(fights, 1);
+        assert!(backoff.after(&passing(), moment, Duration::ZERO) >= Duration::from_secs(30));
+    }
+}

@@ -1,0 +1,95 @@
+//! What an error of the client means: for a person, and for the pause before the next try.
+
+use rumqttc::{ConnectReturnCode, ConnectionError, StateError, TlsError, mqttbytes};
+use tokio_rustls::rustls;
+
+use super::connection::NotBegun;
+
+/// Why there is no connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// For a person.
+    pub text: String,
+    /// Trying again soon makes no sense: somebody has to change something first.
+    pub needs_a_person: bool,
+}
+
+impl Failure {
+    /// The network's fault; it passes.
+    pub fn passing(text: impl Into<String>) -> Failure {
+        Failure { text: text.into(), needs_a_person: false }
+    }
+
+    fn lasting(text: impl Into<String>) -> Failure {
+        Failure { text: text.into(), needs_a_person: true }
+    }
+}
+
+impl From<NotBegun> for Failure {
+    fn from(error: NotBegun) -> Failure {
+        let text = error.to_string();
+        match error {
+            NotBegun::Configuration(_) => Failure::lasting(text),
+            NotBegun::Resolve { .. } => Failure::passing(text),
+        }
+    }
+}
+
+impl From<ConnectionError> for Failure {
+    fn from(error: ConnectionError) -> Failure {
+        use ConnectReturnCode as Code;
+        match error {
+            ConnectionError::ConnectionRefused(code) => match code {
+                Code::NotAuthorized | Code::BadUserNamePassword => Failure::lasting(
+                    "the broker refuses us: check mqtt.username and mqtt.password (or mqtt.password_file)",
+                ),
+                Code::BadClientId => {
+                    Failure::lasting("the broker refuses our client id: check mqtt.client_id")
+                }
+                Code::RefusedProtocolVersion => Failure::lasting("the broker does not speak MQTT 3.1.1"),
+                _ => Failure::passing("the broker is not available"),
+            },
+            ConnectionError::Tls(error) => tls(&error),
+            ConnectionError::NotConnAck(_) => {
+                Failure::lasting("what answers is not an MQTT broker: check the port in mqtt.url")
+            }
+            ConnectionError::NetworkTimeout => Failure::passing("no answer from the broker"),
+            ConnectionError::FlushTimeout => Failure::passing("the broker does not read"),
+            ConnectionError::Io(error) => Failure::passing(error.to_string()),
+            ConnectionError::MqttState(error) => state(&error),
+            ConnectionError::RequestsDone => Failure::passing("the client ended"),
+        }
+    }
+}
+
+fn tls(error: &TlsError) -> Failure {
+    match error {
+        // A reset or an early end during the handshake: usually TLS spoken to a port that does not.
+        TlsError::Io(error) if certificate_problem(error).is_none() => {
+            Failure::passing(format!("TLS: {error}"))
+        }
+        TlsError::Io(error) => Failure::lasting(format!("TLS: {error}")),
+        error => Failure::lasting(format!("TLS: {error}")),
+    }
+}
+
+fn state(error: &StateError) -> Failure {
+    match error {
+        StateError::ConnectionAborted => Failure::passing("the broker closed the connection"),
+        StateError::AwaitPingResp => Failure::passing("the broker does not answer any more"),
+        // With TLS 1.3 the broker's verdict on our certificate comes after the handshake, inside of this.
+        StateError::Io(error) | StateError::Deserialization(mqttbytes::Error::Io(error)) => {
+            match certificate_problem(error) {
+                Some(problem) => Failure::lasting(format!("TLS: {problem}")),
+                None => Failure::passing(error.to_string()),
+            }
+        }
+        error => Failure::passing(error.to_string()),
+    }
+}
+
+/// The rustls error inside an I/O error, if it is one that will be the same next time.
+fn certificate_problem(error: &std::io::Error) -> Option<&rustls::Error> {
+    let rustls = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    matches!(rustls, rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_)).then_some(rustls)
+}

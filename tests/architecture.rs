@@ -1,0 +1,219 @@
+//! The house's own rules, checked by reading the sources: imports only point down, pure rooms stay pure, and only one
+//! room knows the client crate. There are no exceptions; a rule that no longer fits is changed for all.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Every module from the cellar to the roof: each may import only what stands above it in this list.
+const FLOORS: &[&str] = &[
+    // One plug.
+    "plug::cipher",
+    "plug::mac",
+    "plug::command",
+    "plug::emeter",
+    "plug::settings",
+    "plug::error",
+    "plug::reply",
+    "plug::reading",
+    "plug::request",
+    "plug::schedule",
+    "plug::client",
+    "plug::link",
+    "plug::task",
+    "plug",
+    // The bridge's decisions.
+    "bridge::names",
+    "bridge::topics",
+    "bridge::settings",
+    "bridge::result",
+    "bridge::command",
+    "bridge::queue",
+    "bridge::deadband",
+    "bridge::state",
+    "bridge::discovery",
+    "bridge::fleet",
+    "bridge::overview",
+    "bridge::retained",
+    "bridge::message",
+    "bridge::render",
+    "bridge::core",
+    "bridge",
+    // The broker, ours or theirs.
+    "mqtt::settings",
+    "mqtt::tls",
+    "mqtt::connection",
+    "mqtt::failure",
+    "mqtt::backoff",
+    "mqtt::session",
+    "mqtt",
+    "broker::settings",
+    "broker::embedded",
+    "broker",
+    // The whole.
+    "config::environment",
+    "config::check",
+    "config",
+    "app",
+    "sim::model",
+    "sim::energy",
+    "sim::plug",
+    "sim::server",
+    "sim",
+    "cli::log",
+    "cli::check",
+    "cli::plug",
+    "cli::simulate",
+    "cli::demo",
+    "cli",
+    "lib",
+    "main",
+];
+
+/// Decisions: no tokio, nothing async, no clock.
+const PURE: &[&str] = &[
+    "bridge",
+    "plug::cipher",
+    "plug::command",
+    "plug::emeter",
+    "plug::error",
+    "plug::mac",
+    "plug::reading",
+    "plug::reply",
+    "plug::request",
+    "plug::schedule",
+];
+
+struct Source {
+    module: String,
+    /// Without comments and without tests.
+    code: String,
+    lines: usize,
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    collect(&root, &mut files);
+    assert!(files.len() > 30, "the sources are not where this test looks: {} files", files.len());
+    files.iter().map(|file| source(&root, file)).collect()
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
+            files.push(path);
+        }
+    }
+}
+
+fn source(root: &Path, file: &Path) -> Source {
+    let module = file.strip_prefix(root).unwrap().with_extension("");
+    let module = module.iter().map(|part| part.to_str().unwrap()).collect::<Vec<_>>().join("::");
+    let text = fs::read_to_string(file).unwrap();
+    let text = text.split("#[cfg(test)]").next().unwrap();
+    let code = text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n");
+    Source { module, code, lines: text.lines().count() }
+}
+
+/// The floor of a module or of an item in it: the longest entry that is a prefix of its path.
+fn floor(path: &str) -> Option<usize> {
+    let is_prefix =
+        |entry: &str| path == entry || path.strip_prefix(entry).is_some_and(|rest| rest.starts_with("::"));
+    FLOORS
+        .iter()
+        .enumerate()
+        .filter(|(_, entry)| is_prefix(entry))
+        .max_by_key(|(_, entry)| entry.len())
+        .map(|(at, _)| at)
+}
+
+/// The paths below this crate that a source names, by `crate::`, `kasa2mqtt::` or `super::`.
+fn imports(source: &Source) -> Vec<String> {
+    let parent = source.module.rsplit_once("::").map_or("", |(parent, _)| parent);
+    let mut found = Vec::new();
+    for (word, base) in [("crate::", ""), ("kasa2mqtt::", ""), ("super::", parent)] {
+        for (at, _) in source.code.match_indices(word) {
+            let before = source.code[..at].chars().next_back();
+            if before.is_some_and(|letter| letter.is_alphanumeric() || letter == '_' || letter == ':') {
+                continue;
+            }
+            let rest = &source.code[at + word.len()..];
+            let path: String = rest
+                .chars()
+                .take_while(|letter| letter.is_alphanumeric() || matches!(letter, '_' | ':'))
+                .collect();
+            let path = path.trim_end_matches(':').to_string();
+            // `use crate::{a, b}` would hide what it names.
+            assert!(!path.is_empty(), "{}: a group right after {word} hides what is imported", source.module);
+            found.push(if base.is_empty() { path } else { format!("{base}::{path}") });
+        }
+    }
+    found
+}
+
+#[test]
+fn imports_only_point_down() {
+    let sources = sources();
+    let mut counted = 0;
+    for source in &sources {
+        let own = floor(&source.module).unwrap_or_else(|| panic!("{} has no place in FLOORS", source.module));
+        for import in imports(source) {
+            counted += 1;
+            let other = floor(&import)
+                .unwrap_or_else(|| panic!("{} imports {import}, which is nowhere", source.module));
+            // Within one entry (a module and its own submodules) everything goes.
+            assert!(other <= own, "{} imports {import}, which stands above it", source.module);
+        }
+    }
+    assert!(counted > 80, "only {counted} imports seen");
+}
+
+#[test]
+fn pure_rooms_name_no_tokio_no_async_and_no_clock() {
+    let mut seen = BTreeMap::new();
+    for source in sources() {
+        let is_in =
+            |room: &&&str| source.module == ***room || source.module.starts_with(&format!("{room}::"));
+        let Some(room) = PURE.iter().find(is_in) else { continue };
+        *seen.entry(*room).or_insert(0) += 1;
+        for word in ["tokio", "async ", ".await", "::now()", "std::net", "std::fs", "fastrand"] {
+            assert!(!source.code.contains(word), "{} is pure and names {word}", source.module);
+        }
+    }
+    assert_eq!(seen.len(), PURE.len(), "some pure room was not found: {seen:?}");
+}
+
+#[test]
+fn one_room_knows_the_client_crate_and_the_simulator_knows_only_the_cipher() {
+    for source in sources() {
+        if !source.module.starts_with("mqtt") {
+            assert!(!source.code.contains("rumqttc"), "{} names rumqttc", source.module);
+        }
+        if source.module.starts_with("sim") {
+            for import in imports(&source) {
+                let witness = import.starts_with("sim") || import.starts_with("plug::cipher");
+                assert!(
+                    witness,
+                    "{} imports {import}: the simulator is an independent witness",
+                    source.module
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn files_are_small() {
+    for source in sources() {
+        assert!(
+            source.lines <= 420,
+            "{} has {} lines without its tests: split it by subject",
+            source.module,
+            source.lines
+        );
+    }
+}
