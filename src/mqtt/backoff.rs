@@ -11,9 +11,6 @@ const PASSING: (Duration, Duration) = (Duration::from_millis(250), Duration::fro
 /// The same while somebody has to change something first.
 const LASTING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
 
-/// A session that lasted this long was a good one: the next pause is the first again.
-const GOOD_SESSION: Duration = Duration::from_secs(30);
-
 /// Sessions that end within this time of their beginning look like two clients with one id.
 const SHORT_SESSION: Duration = Duration::from_secs(5);
 
@@ -21,20 +18,26 @@ const SHORT_SESSION: Duration = Duration::from_secs(5);
 const FIGHT: u32 = 3;
 
 /// The pauses between tries.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Backoff {
+    may_fight: bool,
     failures: u32,
     short_sessions: u32,
 }
 
 impl Backoff {
+    /// `may_fight` tells whether another client could have our id, as when somebody chose it.
+    pub fn new(may_fight: bool) -> Backoff {
+        Backoff { may_fight, failures: 0, short_sessions: 0 }
+    }
+
     /// The pause after a try that took `tried` and failed. `lasted` is how long the session was open, if it ever was.
     pub fn after(&mut self, failure: &Failure, lasted: Option<Duration>, tried: Duration) -> Duration {
         let opened = lasted.is_some();
         let lasted = lasted.unwrap_or_default();
-        let short = opened && lasted < SHORT_SESSION;
+        let short = self.may_fight && opened && lasted < SHORT_SESSION;
         self.short_sessions = if short { self.short_sessions + 1 } else { 0 };
-        if lasted >= GOOD_SESSION || (opened && !short) {
+        if opened && !short {
             self.failures = 0;
         }
         let (first, longest) = match failure.needs_a_person || self.short_sessions >= FIGHT {
@@ -63,18 +66,27 @@ mod tests {
 
     #[test]
     fn a_broker_that_is_away_is_asked_every_two_seconds_at_most() {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::new(true);
         for longest in [250, 500, 1000, 2000, 2000, 2000] {
             let pause = backoff.after(&passing(), None, Duration::ZERO).as_millis();
             assert!((longest / 2..=longest).contains(&pause), "{pause} of {longest}");
         }
         let pause = backoff.after(&passing(), Some(Duration::from_secs(60)), Duration::ZERO);
-        assert!(pause <= PASSING.0, "a good session begins anew");
+        assert!(pause <= PASSING.0, "a session begins anew");
+    }
+
+    #[test]
+    fn a_broker_that_dies_often_is_not_taken_for_a_rival() {
+        let mut backoff = Backoff::new(false);
+        for _ in 0..100 {
+            assert!(backoff.after(&passing(), Some(Duration::from_millis(20)), Duration::ZERO) <= PASSING.0);
+            assert!(!backoff.is_fighting());
+        }
     }
 
     #[test]
     fn what_a_person_must_change_is_tried_slowly() {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::new(true);
         let failure = Failure { text: "wrong password".into(), needs_a_person: true };
         for longest in [5, 10, 20, 40, 60, 60] {
             let pause = backoff.after(&failure, None, Duration::ZERO).as_secs_f64();
@@ -84,7 +96,7 @@ mod tests {
 
     #[test]
     fn two_clients_with_one_id_are_noticed_and_slow_down() {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::new(true);
         let moment = Some(Duration::from_millis(20));
         let mut fights = 0;
         for _ in 0..10 {

@@ -62,7 +62,7 @@ pub async fn run(
     mut outbox: mpsc::Receiver<Publish>,
     events: mpsc::Sender<Event>,
 ) {
-    let mut backoff = Backoff::default();
+    let mut backoff = Backoff::new(settings.client_id.is_some());
     let mut unanswered = VecDeque::new();
     let mut said = None;
     for attempt in 0.. {

@@ -1,0 +1,114 @@
+//! The bridge, in this process or as the real program.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use kasa2mqtt::app::{self, Ended};
+use kasa2mqtt::config::Config;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::soon;
+
+/// The bridge as a task of the test.
+pub struct Bridge {
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<Result<Ended, app::Error>>,
+}
+
+impl Bridge {
+    pub fn start(config: Config) -> Bridge {
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            app::run(&config, async {
+                let _ = stopped.await;
+            })
+            .await
+        });
+        Bridge { stop: Some(stop), task }
+    }
+
+    pub async fn stop(mut self) -> Result<Ended, app::Error> {
+        drop(self.stop.take());
+        self.ended().await
+    }
+
+    pub async fn ended(&mut self) -> Result<Ended, app::Error> {
+        soon("the bridge to end", &mut self.task).await.unwrap()
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The real program, configured by its environment.
+pub struct Program {
+    child: Option<Child>,
+}
+
+impl Program {
+    pub fn command() -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kasa2mqtt"));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// `run` with a broker and plugs.
+    pub fn run(broker: SocketAddr, plugs: &[SocketAddr]) -> Program {
+        let plugs: Vec<String> = plugs.iter().map(|plug| format!("{{host=\"{plug}\"}}")).collect();
+        let mut command = Program::command();
+        command.arg("run").env("KASA2MQTT_MQTT__URL", format!("mqtt://{broker}"));
+        command.env("KASA2MQTT_PLUG", format!("[{}]", plugs.join(",")));
+        // A pipe that nobody reads would fill up.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        Program::spawn(&mut command)
+    }
+
+    pub fn spawn(command: &mut Command) -> Program {
+        Program { child: Some(command.spawn().unwrap()) }
+    }
+
+    pub fn kill(mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Reads lines of its output until one fits.
+    pub fn read_until(&mut self, mut fits: impl FnMut(&str) -> bool) -> String {
+        let output = self.child.as_mut().unwrap().stdout.as_mut().unwrap();
+        let mut line = String::new();
+        let mut reader = BufReader::with_capacity(1, output.by_ref());
+        loop {
+            line.clear();
+            assert!(reader.read_line(&mut line).unwrap() > 0, "the program ended without saying it");
+            if fits(&line) {
+                return line;
+            }
+        }
+    }
+
+    /// Sends a signal by its name, as in `kill -TERM`.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+    }
+
+    pub async fn ended(mut self) -> ExitStatus {
+        let mut child = self.child.take().unwrap();
+        soon("the program to end", tokio::task::spawn_blocking(move || child.wait().unwrap())).await.unwrap()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Simulated plugs, and a configuration that knows them.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use kasa2mqtt::cli::simulate::mac;
+use kasa2mqtt::config::Config;
+use kasa2mqtt::mqtt::settings::BrokerUrl;
+use kasa2mqtt::plug::settings::{HostPort, Plug};
+use kasa2mqtt::sim::model::Model;
+use kasa2mqtt::sim::plug::SimPlug;
+use kasa2mqtt::sim::server::Simulator;
+
+pub const FREE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// Simulated plugs of these models; the first has the alias `Plug 0`.
+pub async fn plugs(models: &[&str]) -> Vec<Simulator> {
+    let mut plugs = Vec::new();
+    for (number, model) in (0..).zip(models) {
+        let model = Model::named(model).unwrap_or_else(|| panic!("no model {model}"));
+        let plug = SimPlug::new(model, &format!("Plug {number}"), mac(number));
+        plugs.push(Simulator::start(plug, FREE).await.unwrap());
+    }
+    plugs
+}
+
+pub fn url(broker: SocketAddr) -> BrokerUrl {
+    BrokerUrl { tls: false, host: broker.ip().to_string(), port: broker.port() }
+}
+
+pub fn plug(address: SocketAddr) -> Plug {
+    Plug { host: HostPort { host: address.ip().to_string(), port: address.port() }, name: None, interval: None }
+}
+
+/// A bridge between these plugs and this broker; a broker's port of its own where none is given.
+pub fn config(broker: Option<SocketAddr>, plugs: &[Simulator]) -> Config {
+    let mut config = Config::default();
+    config.mqtt.url = broker.map(url);
+    config.broker.listen = FREE;
+    config.plug = plugs.iter().map(|simulator| plug(simulator.address())).collect();
+    config
+}

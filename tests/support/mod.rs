@@ -1,0 +1,24 @@
+//! What the integration tests share: a watching client, a house to live in, brokers and other people's plugs.
+#![allow(dead_code)] // each test program uses a part
+
+pub mod bridge;
+#[cfg(feature = "embedded-broker")]
+pub mod broker;
+pub mod house;
+pub mod mosquitto;
+pub mod peers;
+pub mod watcher;
+
+use std::future::Future;
+use std::time::Duration;
+
+/// Longer than anything here takes on a busy machine; a test that waits for so long has failed.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Waits for `event`, but not for ever.
+pub async fn soon<T>(what: &str, event: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(DEADLINE, event).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited {DEADLINE:?} in vain for {what}"),
+    }
+}

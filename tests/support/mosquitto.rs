@@ -1,0 +1,93 @@
+//! A real mosquitto, started on a free port of loopback.
+
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use super::soon;
+
+pub struct Mosquitto {
+    address: SocketAddr,
+    folder: TempDir,
+    options: String,
+    child: Option<Child>,
+}
+
+impl Mosquitto {
+    pub async fn start() -> Mosquitto {
+        Mosquitto::start_with("allow_anonymous true\n").await
+    }
+
+    /// With these lines in its configuration, and no persistence.
+    pub async fn start_with(options: &str) -> Mosquitto {
+        // mosquitto has no port 0: take a free one, and another if somebody was quicker.
+        for _ in 0..20 {
+            let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let address = free.local_addr().unwrap();
+            drop(free);
+            let folder = TempDir::new().unwrap();
+            let mut mosquitto = Mosquitto { address, folder, options: options.into(), child: None };
+            if mosquitto.launch().await {
+                return mosquitto;
+            }
+        }
+        panic!("mosquitto does not start: {options}");
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A path in its folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// On the same port, remembering nothing.
+    pub async fn restart(&mut self) {
+        self.kill();
+        assert!(self.launch().await, "mosquitto does not start again");
+    }
+
+    async fn launch(&mut self) -> bool {
+        let config = self.file("mosquitto.conf");
+        let mut file = std::fs::File::create(&config).unwrap();
+        let SocketAddr::V4(address) = self.address else { panic!("IPv4") };
+        write!(file, "listener {} {}\n{}", address.port(), address.ip(), self.options).unwrap();
+        let binary = std::env::var("KASA2MQTT_TEST_MOSQUITTO").unwrap_or("/usr/sbin/mosquitto".into());
+        let child = Command::new(&binary).arg("-c").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child = child.unwrap_or_else(|error| panic!("{binary}: {error}: tests/run installs it"));
+        let child = self.child.insert(child);
+        soon("mosquitto", async {
+            loop {
+                if child.try_wait().unwrap().is_some() {
+                    return false;
+                }
+                if TcpStream::connect(self.address).await.is_ok() {
+                    return true;
+                }
+                // The only sign that it listens is that it listens.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+    }
+}
+
+impl Drop for Mosquitto {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
