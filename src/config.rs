@@ -104,11 +104,24 @@ fn place(path: Option<&Path>) -> String {
     path.map_or("environment".into(), |path| path.display().to_string())
 }
 
+/// `plug[0].host`
+fn key(path: &[String]) -> String {
+    let mut key = String::new();
+    for part in path {
+        match part.parse::<usize>() {
+            Ok(number) => key += &format!("[{number}]"),
+            Err(_) if key.is_empty() => key += part,
+            Err(_) => key += &format!(".{part}"),
+        }
+    }
+    key
+}
+
 /// One line: where, which key, what was expected. figment's own text for wrong values quotes them, so a wrong value is
 /// named by its type only where the key may be a secret.
 fn explain(path: Option<&Path>, error: &figment::Error) -> String {
     use figment::error::Kind;
-    let key = error.path.join(".");
+    let key = key(&error.path);
     let source = error.metadata.as_ref().and_then(|metadata| metadata.source.as_ref());
     let place = match source {
         Some(figment::Source::File(file)) => PathBuf::from(file).display().to_string(),

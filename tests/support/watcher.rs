@@ -140,8 +140,8 @@ impl Watcher {
             found.is_some()
         });
         if tokio::time::timeout(super::DEADLINE, search).await.is_err() {
-            let heard: Vec<_> = self.on(topic);
-            panic!("waited in vain on {topic}; heard there: {heard:?}");
+            let heard = self.on(topic);
+            panic!("waited in vain on {topic}; heard there, at last: {:?}", &heard[heard.len().saturating_sub(3)..]);
         }
         found.expect("it was found")
     }
