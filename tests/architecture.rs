@@ -146,7 +146,11 @@ fn imports(source: &Source) -> Vec<String> {
             let path = path.trim_end_matches(':').to_string();
             if path.is_empty() {
                 // A group right after `super::` names the parent; right after `crate::` it would hide what it names.
-                assert!(!base.is_empty(), "{}: a group right after {word} hides what is imported", source.module);
+                assert!(
+                    !base.is_empty(),
+                    "{}: a group right after {word} hides what is imported",
+                    source.module
+                );
                 found.push(base.to_string());
                 continue;
             }

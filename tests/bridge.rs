@@ -59,14 +59,24 @@ async fn a_command_moves_the_relay_and_the_state_follows(broker: AnyBroker) {
         let name = format!("kasa/plug-{number}");
         watcher.hear(&name, state("OFF")).await;
         assert_eq!(watcher.hear(&format!("{name}/availability"), |_| true).await.payload, "online");
-        watcher.publish(&format!("{name}/set"), &json!({"state": "on", "transaction": number}).to_string(), false).await;
+        watcher
+            .publish(
+                &format!("{name}/set"),
+                &json!({"state": "on", "transaction": number}).to_string(),
+                false,
+            )
+            .await;
         moved(plug, true).await;
         let result = watcher.hear(&format!("{name}/result"), transaction(number)).await;
         assert!(!result.retain && result.payload.contains(r#""ok":true"#), "{result:?}");
         watcher.hear(&name, state("ON")).await;
     }
     // The load of a plug that is on shows at the poll that confirms.
-    watcher.hear("kasa/plug-0", |payload| serde_json::from_str::<Value>(payload).unwrap()["power"].as_f64() > Some(1.0)).await;
+    watcher
+        .hear("kasa/plug-0", |payload| {
+            serde_json::from_str::<Value>(payload).unwrap()["power"].as_f64() > Some(1.0)
+        })
+        .await;
     assert_eq!(bridge.stop().await.unwrap(), Ended::Stopped);
 }
 
@@ -133,7 +143,10 @@ async fn a_terminated_program_says_goodbye(broker: AnyBroker) {
     program.signal("TERM");
     assert!(program.ended().await.success());
     watcher.hear("kasa/bridge/state", |payload| payload == "offline").await;
-    assert_eq!(Watcher::retained(broker.address(), "kasa/bridge/state").await["kasa/bridge/state"], "offline");
+    assert_eq!(
+        Watcher::retained(broker.address(), "kasa/bridge/state").await["kasa/bridge/state"],
+        "offline"
+    );
     // A will beside it would be heard as a second one.
     watcher.publish("kasa/end", "", false).await;
     watcher.hear("kasa/end", |_| true).await;
@@ -146,7 +159,9 @@ async fn a_broker_that_lost_its_memory_is_told_everything(mut broker: AnyBroker)
     let _bridge = Bridge::start(config(Some(broker.address()), &plugs));
     first.hear("kasa/plug-0", state("OFF")).await;
     first.hear("kasa/plug-1", state("OFF")).await;
-    first.hear("kasa/bridge/devices", |devices| devices.matches(r#""availability":"online""#).count() == 2).await;
+    first
+        .hear("kasa/bridge/devices", |devices| devices.matches(r#""availability":"online""#).count() == 2)
+        .await;
     let before = topics(&broker).await;
     broker.kill().await;
     plugs[1].press(true).await;

@@ -163,7 +163,10 @@ async fn a_wildcard_is_no_topic_to_publish_to(broker: AnyBroker) {
     // The client crate refuses to send it, so the bytes are written by hand: QoS 0 to "wild/#".
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(broker.address()).await.unwrap();
-    stream.write_all(b"\x10\x10\x00\x04MQTT\x04\x02\x00\x1e\x00\x04wild\x30\x09\x00\x06wild/#x").await.unwrap();
+    stream
+        .write_all(b"\x10\x10\x00\x04MQTT\x04\x02\x00\x1e\x00\x04wild\x30\x09\x00\x06wild/#x")
+        .await
+        .unwrap();
     let mut answer = Vec::new();
     let _ = soon("the broker to close", stream.read_to_end(&mut answer)).await;
     client.publish("wild/end", "", false).await;
@@ -191,7 +194,8 @@ async fn both_versions_of_the_protocol_share_the_port(broker: AnyBroker) {
     let options = v5::MqttOptions::new(unique("v5"), address.ip().to_string(), address.port());
     let (client, mut events) = v5::AsyncClient::new(options, 10);
     client.subscribe("versions/retained", v5::mqttbytes::QoS::AtLeastOnce).await.unwrap();
-    let properties = v5::mqttbytes::v5::PublishProperties { message_expiry_interval: Some(60), ..Default::default() };
+    let properties =
+        v5::mqttbytes::v5::PublishProperties { message_expiry_interval: Some(60), ..Default::default() };
     let at_least_once = v5::mqttbytes::QoS::AtLeastOnce;
     client.publish_with_properties("versions/5", at_least_once, false, "from 5", properties).await.unwrap();
     soon("the retained message", async {
@@ -232,7 +236,10 @@ async fn only_the_one_user_gets_in() {
     for _ in 0..10 {
         for wrong in [None, Some(("kasa", "hunter")), Some(("kasa", "")), Some(("me", "hunter2"))] {
             let refused = refusal(broker.address(), wrong).await;
-            assert!(refused.as_ref().is_some_and(|error| error.contains("refused")), "{wrong:?}: {refused:?}");
+            assert!(
+                refused.as_ref().is_some_and(|error| error.contains("refused")),
+                "{wrong:?}: {refused:?}"
+            );
         }
         // And nobody is locked out by others' attempts.
         assert_eq!(refusal(broker.address(), Some(("kasa", "hunter2"))).await, None);
@@ -280,7 +287,10 @@ async fn a_taken_port_is_explained() {
 async fn nobody_is_let_in_without_a_password_beyond_loopback() {
     let settings = Settings { listen: ([0, 0, 0, 0], 0).into(), ..Settings::default() };
     let error = Broker::start(settings).await.unwrap_err();
-    assert!(matches!(error, Error::Anonymous(_)) && error.to_string().contains("broker.password_file"), "{error}");
+    assert!(
+        matches!(error, Error::Anonymous(_)) && error.to_string().contains("broker.password_file"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -37,7 +37,9 @@ fn example() -> String {
 /// The example with every commented key put to use.
 fn example_in_full() -> String {
     let uncomment = |line: &str| match line.strip_prefix('#') {
-        Some(key) if key.starts_with(|letter: char| letter.is_ascii_lowercase() || letter == '[') => key.to_string(),
+        Some(key) if key.starts_with(|letter: char| letter.is_ascii_lowercase() || letter == '[') => {
+            key.to_string()
+        }
         _ => line.to_string(),
     };
     example().lines().map(uncomment).collect::<Vec<_>>().join("\n")
@@ -55,7 +57,8 @@ fn the_example_shows_every_key() {
     let full = example_in_full();
     let mut seen = 0;
     for section in ["mqtt", "broker", "homeassistant", "publish", "commands", "poll", "plug"] {
-        let header = if section == "plug" { "[[plug]]\nhost = \"192.0.2.1\"".into() } else { format!("[{section}]") };
+        let header =
+            if section == "plug" { "[[plug]]\nhost = \"192.0.2.1\"".into() } else { format!("[{section}]") };
         let error = load_text(&format!("{header}\nnonsense = 1\n")).unwrap_err();
         let (_, keys) = error.split_once("expected one of ").unwrap_or_else(|| panic!("{error}"));
         let shown: BTreeSet<&str> = full
@@ -164,7 +167,12 @@ fn a_bad_variable_is_refused_by_its_name() {
 
 #[test]
 fn secrets_are_not_shown() {
-    let config = environment(&[("KASA2MQTT_MQTT__URL", "mqtt://x"), ("KASA2MQTT_MQTT__USERNAME", "me"), ("KASA2MQTT_MQTT__PASSWORD", "hunter2")]).unwrap();
+    let config = environment(&[
+        ("KASA2MQTT_MQTT__URL", "mqtt://x"),
+        ("KASA2MQTT_MQTT__USERNAME", "me"),
+        ("KASA2MQTT_MQTT__PASSWORD", "hunter2"),
+    ])
+    .unwrap();
     assert!(!format!("{config:?}").contains("hunter2"));
     assert!(!kasa2mqtt::cli::check::describe(&config).contains("hunter2"));
 }

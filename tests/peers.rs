@@ -9,7 +9,8 @@ use support::house::plugs;
 use support::peers::{NpmPlugs, kasa, python};
 use support::soon;
 
-const MODELS: &[&str] = &["HS100-G1", "HS100-G2", "HS100-G3", "HS110-G1", "HS110-G2", "HS110-G3", "EP10", "KP115"];
+const MODELS: &[&str] =
+    &["HS100-G1", "HS100-G2", "HS100-G3", "HS110-G1", "HS110-G2", "HS110-G3", "EP10", "KP115"];
 
 fn text(output: &std::process::Output) -> String {
     String::from_utf8_lossy(&output.stdout).into()
@@ -64,7 +65,11 @@ async fn our_plug_command_drives_npm_plugs() {
             let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_kasa2mqtt"));
             let command = command.arg("plug").arg(address.to_string()).args(arguments);
             let output = soon("the program", command.output()).await.unwrap();
-            assert!(output.status.success(), "{model} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+            assert!(
+                output.status.success(),
+                "{model} {arguments:?}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
             text(&output).trim().to_string()
         };
         assert_eq!(run(&["on"]).await, "ON", "{model}");
@@ -107,8 +112,12 @@ mod with_our_broker {
             for state in ["OFF", "ON", "OFF"] {
                 let from = watcher.mark();
                 watcher.publish(&format!("{topic}/set"), state, false).await;
-                watcher.hear_after(from, &format!("{topic}/result"), |payload| payload.contains(r#""ok":true"#)).await;
-                watcher.hear_after(from, &topic, |payload| payload.contains(&format!(r#""state":"{state}""#))).await;
+                watcher
+                    .hear_after(from, &format!("{topic}/result"), |payload| payload.contains(r#""ok":true"#))
+                    .await;
+                watcher
+                    .hear_after(from, &topic, |payload| payload.contains(&format!(r#""state":"{state}""#)))
+                    .await;
             }
             let metered = watcher.on(&topic).iter().any(|payload| payload.contains(r#""voltage":"#));
             assert_eq!(metered, model.starts_with("hs110"), "{model}");
@@ -120,7 +129,9 @@ mod with_our_broker {
     async fn paho_talks_to_our_broker() {
         let broker = AnyBroker::embedded().await;
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/paho_client.py");
-        let output = soon("paho", python().arg(script).arg(broker.address().port().to_string()).output()).await.unwrap();
+        let output = soon("paho", python().arg(script).arg(broker.address().port().to_string()).output())
+            .await
+            .unwrap();
         assert!(output.status.success(), "{}{}", text(&output), String::from_utf8_lossy(&output.stderr));
         assert_eq!(text(&output).trim(), "all of it");
     }

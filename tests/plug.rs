@@ -62,7 +62,10 @@ impl Owner {
 
     async fn order_by(&mut self, deadline: Instant, actions: &[Action]) {
         self.orders += 1;
-        self.inbox.send(Box::new(Order { id: self.orders, actions: actions.into(), deadline })).await.unwrap();
+        self.inbox
+            .send(Box::new(Order { id: self.orders, actions: actions.into(), deadline }))
+            .await
+            .unwrap();
     }
 
     async fn order(&mut self, actions: &[Action]) -> (Result<(), Error>, Option<Arc<Reading>>) {
@@ -109,7 +112,8 @@ async fn an_order_is_one_exchange_and_its_confirmation_is_the_state() {
     assert!(reading.unwrap().outlets[0].relay);
     assert_eq!(plug.counts().borrow().requests, before + 1);
     assert!(owner.good_poll().await.outlets[0].relay, "and a poll confirms it soon");
-    let (_, reading) = owner.order(&[Action::Relay { outlet: 0, to: Switch::Toggle }, Action::Led(Switch::Off)]).await;
+    let (_, reading) =
+        owner.order(&[Action::Relay { outlet: 0, to: Switch::Toggle }, Action::Led(Switch::Off)]).await;
     let reading = reading.unwrap();
     assert_eq!((reading.outlets[0].relay, reading.led), (false, Some(false)));
 }
@@ -130,7 +134,11 @@ async fn every_habit_of_a_healthy_plug_is_fine() {
         for round in 0..5 {
             assert!(owner.polled().await.is_ok(), "{habit:?}");
             let to = if round % 2 == 0 { Switch::On } else { Switch::Off };
-            owner.order(&[Action::Relay { outlet: 0, to }]).await.0.unwrap_or_else(|error| panic!("{habit:?}: {error}"));
+            owner
+                .order(&[Action::Relay { outlet: 0, to }])
+                .await
+                .0
+                .unwrap_or_else(|error| panic!("{habit:?}: {error}"));
         }
         assert_eq!(plug.counts().borrow().relay_commands, 5, "{habit:?}: no command twice");
     }

@@ -132,6 +132,15 @@ async fn poll(mut event_loop: EventLoop, events: mpsc::Sender<Polled>) {
     loop {
         let polled = event_loop.poll().await;
         let failed = polled.is_err();
+        if failed {
+            // What came with the end of the connection is still in the client's hands, which would give it to nobody, or
+            // to the next connection.
+            for event in std::mem::take(&mut event_loop.state.events) {
+                if events.send((Instant::now(), Ok(event))).await.is_err() {
+                    return;
+                }
+            }
+        }
         let disconnected = matches!(polled, Ok(Event::Outgoing(Outgoing::Disconnect)));
         if events.send((Instant::now(), polled)).await.is_err() || failed {
             return;

@@ -199,7 +199,7 @@ impl Session<'_> {
                     None => return Ended::Closed,
                 },
             }
-            while open
+            while opened_at.is_some()
                 && self.window.len() < WINDOW
                 && let Some(publish) = self.unanswered.pop_front()
             {

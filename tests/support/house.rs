@@ -28,7 +28,11 @@ pub fn url(broker: SocketAddr) -> BrokerUrl {
 }
 
 pub fn plug(address: SocketAddr) -> Plug {
-    Plug { host: HostPort { host: address.ip().to_string(), port: address.port() }, name: None, interval: None }
+    Plug {
+        host: HostPort { host: address.ip().to_string(), port: address.port() },
+        name: None,
+        interval: None,
+    }
 }
 
 /// A bridge between these plugs and this broker; a broker's port of its own where none is given.

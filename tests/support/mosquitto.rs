@@ -67,7 +67,8 @@ impl Mosquitto {
         let SocketAddr::V4(address) = self.address else { panic!("IPv4") };
         write!(file, "listener {} {}\n{}", address.port(), address.ip(), self.options).unwrap();
         let binary = std::env::var("KASA2MQTT_TEST_MOSQUITTO").unwrap_or("/usr/sbin/mosquitto".into());
-        let child = Command::new(&binary).arg("-c").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child =
+            Command::new(&binary).arg("-c").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let child = child.unwrap_or_else(|error| panic!("{binary}: {error}: tests/run installs it"));
         let child = self.child.insert(child);
         soon("mosquitto", async {

@@ -136,12 +136,16 @@ impl Watcher {
         let mut log = self.log.clone();
         let mut found = None;
         let search = log.wait_for(|log| {
-            found = log.heard[from..].iter().find(|heard| heard.topic == topic && fits(&heard.payload)).cloned();
+            found =
+                log.heard[from..].iter().find(|heard| heard.topic == topic && fits(&heard.payload)).cloned();
             found.is_some()
         });
         if tokio::time::timeout(super::DEADLINE, search).await.is_err() {
             let heard = self.on(topic);
-            panic!("waited in vain on {topic}; heard there, at last: {:?}", &heard[heard.len().saturating_sub(3)..]);
+            panic!(
+                "waited in vain on {topic}; heard there, at last: {:?}",
+                &heard[heard.len().saturating_sub(3)..]
+            );
         }
         found.expect("it was found")
     }

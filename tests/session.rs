@@ -1,0 +1,368 @@
+//! The session with the broker against a scripted peer that does what brokers and networks do at their worst. Each test
+//! provokes one of the ways in which the client crate was measured to lose, delay or repeat messages, or to hang.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use kasa2mqtt::bridge::message::Publish;
+use kasa2mqtt::bridge::retained::Ticket;
+use kasa2mqtt::mqtt::connection::Will;
+use kasa2mqtt::mqtt::session::{self, Event, Identity};
+use kasa2mqtt::mqtt::settings::{BrokerUrl, Settings};
+use support::house::FREE;
+use support::soon;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// The session, the core's end of it, and the port that it connects to.
+struct Scene {
+    listener: TcpListener,
+    outbox: mpsc::Sender<Publish>,
+    events: mpsc::Receiver<Event>,
+    session: JoinHandle<()>,
+}
+
+/// The broker's end of one connection.
+struct Peer(TcpStream);
+
+/// First byte and body of a packet.
+type Packet = (u8, Vec<u8>);
+
+const CONNECT: u8 = 0x10;
+const SUBSCRIBE: u8 = 0x82;
+const DISCONNECT: u8 = 0xe0;
+const PINGREQ: u8 = 0xc0;
+
+impl Scene {
+    async fn new() -> Scene {
+        Scene::with_keep_alive(Duration::from_secs(30)).await
+    }
+
+    async fn with_keep_alive(keep_alive: Duration) -> Scene {
+        let listener = TcpListener::bind(FREE).await.unwrap();
+        let settings = Settings { keep_alive, ..Settings::default() };
+        // A name of two addresses on most machines, of which only one has a listener.
+        let url =
+            BrokerUrl { tls: false, host: "localhost".into(), port: listener.local_addr().unwrap().port() };
+        let will = Will { topic: "kasa/bridge/state".into(), payload: "offline" };
+        let filters = vec!["kasa/+/set".into(), "kasa/+/get".into()];
+        let identity = Identity { client_id: "test".into(), will, filters };
+        let (outbox, outbox_receiver) = mpsc::channel(16);
+        let (event_sender, events) = mpsc::channel(256);
+        let session = tokio::spawn(session::run(settings, url, identity, outbox_receiver, event_sender));
+        Scene { listener, outbox, events, session }
+    }
+
+    /// Takes the next connection up to where it is open.
+    async fn open(&mut self) -> Peer {
+        let mut peer = self.accept().await;
+        assert_eq!(peer.packet().await.0, CONNECT);
+        peer.send(&[0x20, 2, 0, 0]).await;
+        let (kind, body) = peer.packet().await;
+        assert_eq!(kind, SUBSCRIBE);
+        peer.send(&[0x90, 4, body[0], body[1], 1, 1]).await;
+        assert_eq!(self.event().await, Event::Opened);
+        peer
+    }
+
+    async fn accept(&mut self) -> Peer {
+        Peer(soon("a connection", self.listener.accept()).await.unwrap().0)
+    }
+
+    async fn event(&mut self) -> Event {
+        soon("an event", self.events.recv()).await.expect("the session lives")
+    }
+
+    async fn publish(&self, number: u64, payload: Vec<u8>, retain: bool) {
+        let topic = format!("kasa/{number}");
+        let publish = Publish { ticket: Ticket(number), topic, payload, retain };
+        soon("room in the outbox", self.outbox.send(publish)).await.unwrap();
+    }
+}
+
+impl Peer {
+    async fn packet(&mut self) -> Packet {
+        self.next().await.expect("a packet")
+    }
+
+    /// `None` at the end of the connection.
+    async fn next(&mut self) -> Option<Packet> {
+        let read = async {
+            let kind = self.0.read_u8().await?;
+            let mut length = 0;
+            for shift in [0, 7, 14, 21] {
+                let byte = usize::from(self.0.read_u8().await?);
+                length |= (byte & 0x7f) << shift;
+                if byte < 0x80 {
+                    break;
+                }
+            }
+            let mut body = vec![0; length];
+            self.0.read_exact(&mut body).await?;
+            Ok::<Packet, std::io::Error>((kind, body))
+        };
+        soon("a packet", read).await.ok()
+    }
+
+    async fn send(&mut self, bytes: &[u8]) {
+        self.0.write_all(bytes).await.unwrap();
+    }
+
+    /// A publish of QoS 1: topic, packet id, payload.
+    async fn publish(&mut self) -> (String, [u8; 2], Vec<u8>) {
+        loop {
+            let (kind, body) = self.packet().await;
+            if kind & 0xf0 == 0x30 {
+                let length = usize::from(u16::from_be_bytes([body[0], body[1]]));
+                let (topic, rest) = body[2..].split_at(length);
+                return (String::from_utf8(topic.into()).unwrap(), [rest[0], rest[1]], rest[2..].into());
+            }
+        }
+    }
+
+    async fn acknowledge(&mut self, id: [u8; 2]) {
+        self.send(&[0x40, 2, id[0], id[1]]).await;
+    }
+}
+
+/// The bytes of a publish of QoS 0.
+fn command(payload: &str) -> Vec<u8> {
+    let topic = "kasa/lamp/set";
+    let mut body = vec![0, topic.len() as u8];
+    body.extend(topic.bytes());
+    body.extend(payload.bytes());
+    let mut packet = vec![0x30, body.len() as u8];
+    packet.extend(body);
+    packet
+}
+
+#[tokio::test]
+async fn the_first_packet_says_who_we_are_and_what_to_say_when_we_vanish() {
+    let mut scene = Scene::new().await;
+    let (_, body) = scene.accept().await.packet().await;
+    // Clean session, will, will QoS 1, will retain; no user.
+    assert_eq!(&body[..8], b"\x00\x04MQTT\x04\x2e");
+    let text = String::from_utf8_lossy(&body);
+    assert!(text.contains("test") && text.contains("kasa/bridge/state") && text.ends_with("offline"));
+}
+
+#[tokio::test]
+async fn a_slow_reader_gets_everything_once_and_in_order() {
+    let mut scene = Scene::new().await;
+    let mut peer = scene.open().await;
+    let outbox = scene.outbox.clone();
+    // Far more than any channel or window holds, pushed at once.
+    let producer = tokio::spawn(async move {
+        for number in 0..3000 {
+            let topic = format!("kasa/{number}");
+            outbox
+                .send(Publish { ticket: Ticket(number), topic, payload: vec![b'x'; 500], retain: true })
+                .await
+                .unwrap();
+        }
+    });
+    let mut acknowledged = 0;
+    for number in 0..3000 {
+        let (topic, id, _) = peer.publish().await;
+        assert_eq!(topic, format!("kasa/{number}"));
+        if number % 100 == 0 {
+            // A timer that goes off in the middle of everything is what loses messages in the crate.
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        peer.acknowledge(id).await;
+        while let Ok(event) = scene.events.try_recv() {
+            assert_eq!(event, Event::Acknowledged(Ticket(acknowledged)));
+            acknowledged += 1;
+        }
+    }
+    producer.await.unwrap();
+    while acknowledged < 3000 {
+        assert_eq!(scene.event().await, Event::Acknowledged(Ticket(acknowledged)));
+        acknowledged += 1;
+    }
+}
+
+#[tokio::test]
+async fn acknowledgements_out_of_order_are_taken_for_what_they_are() {
+    let mut scene = Scene::new().await;
+    let mut peer = scene.open().await;
+    for round in 0..20 {
+        let mut ids = Vec::new();
+        for number in 0..40 {
+            scene.publish(round * 40 + number, b"x".into(), true).await;
+            let (topic, id, _) = peer.publish().await;
+            ids.push((topic, id));
+        }
+        for (topic, id) in ids.into_iter().rev() {
+            peer.acknowledge(id).await;
+            let Event::Acknowledged(Ticket(number)) = scene.event().await else {
+                panic!("an acknowledgement")
+            };
+            assert_eq!(topic, format!("kasa/{number}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_more_than_a_window_is_on_its_way() {
+    let mut scene = Scene::new().await;
+    let mut peer = scene.open().await;
+    let outbox = scene.outbox.clone();
+    let producer = tokio::spawn(async move {
+        for number in 0..200 {
+            let topic = format!("kasa/{number}");
+            outbox
+                .send(Publish { ticket: Ticket(number), topic, payload: b"x".into(), retain: true })
+                .await
+                .unwrap();
+        }
+    });
+    let mut ids = Vec::new();
+    for _ in 0..50 {
+        ids.push(peer.publish().await.1);
+    }
+    assert!(
+        tokio::time::timeout(Duration::from_millis(100), peer.0.read_u8()).await.is_err(),
+        "the window is full"
+    );
+    for id in ids {
+        peer.acknowledge(id).await;
+    }
+    for _ in 50..200 {
+        let (_, id, _) = peer.publish().await;
+        peer.acknowledge(id).await;
+    }
+    soon("the producer", producer).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_is_said_again_until_it_is_acknowledged_and_a_state_is_not() {
+    let mut scene = Scene::new().await;
+    let mut peer = scene.open().await;
+    scene.publish(1, b"state".into(), true).await;
+    scene.publish(2, b"answer".into(), false).await;
+    peer.publish().await;
+    peer.publish().await;
+    drop(peer);
+    assert_eq!(scene.event().await, Event::Lost);
+    let mut peer = scene.open().await;
+    let began = Instant::now();
+    let (topic, id, payload) = peer.publish().await;
+    assert!(began.elapsed() < Duration::from_secs(15), "it waits for the next ping");
+    assert_eq!((topic.as_str(), &payload[..]), ("kasa/2", &b"answer"[..]));
+    peer.acknowledge(id).await;
+    drop(peer);
+    assert_eq!(scene.event().await, Event::Lost);
+    let mut peer = scene.open().await;
+    scene.publish(3, b"state".into(), true).await;
+    assert_eq!(peer.publish().await.0, "kasa/3", "nothing of the old session comes first");
+}
+
+#[tokio::test]
+async fn commands_that_came_with_the_end_of_a_session_do_not_come_with_the_next() {
+    let mut scene = Scene::new().await;
+    for _ in 0..10 {
+        let mut peer = scene.open().await;
+        let mut last_words = command("ON");
+        last_words.extend(command("OFF"));
+        last_words.extend(command("ON"));
+        peer.send(&last_words).await;
+        drop(peer);
+        loop {
+            match scene.event().await {
+                Event::Message(message) => assert_eq!(message.topic, "kasa/lamp/set"),
+                Event::Lost => break,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    let mut peer = scene.open().await;
+    peer.send(&command("TOGGLE")).await;
+    let Event::Message(message) = scene.event().await else { panic!("the command") };
+    assert_eq!(message.payload, b"TOGGLE");
+}
+
+#[tokio::test]
+async fn large_messages_pass_both_ways() {
+    let mut scene = Scene::new().await;
+    let mut peer = scene.open().await;
+    scene.publish(1, vec![b'x'; 5 << 20], true).await;
+    let (_, id, payload) = peer.publish().await;
+    assert_eq!(payload.len(), 5 << 20);
+    peer.acknowledge(id).await;
+    assert_eq!(scene.event().await, Event::Acknowledged(Ticket(1)));
+    let mut large = vec![0x30, 0x83, 0x80, 0x40, 0, 1, b'a'];
+    large.extend(vec![b'y'; 1 << 20]);
+    peer.send(&large).await;
+    let Event::Message(message) = scene.event().await else { panic!("the message") };
+    assert_eq!(message.payload.len(), 1 << 20);
+}
+
+#[tokio::test]
+async fn a_peer_that_closes_at_once_is_not_hammered() {
+    let mut scene = Scene::new().await;
+    let began = Instant::now();
+    for _ in 0..5 {
+        drop(scene.accept().await);
+    }
+    // Four pauses of at least 125, 250, 500 and 1000 ms.
+    assert!(began.elapsed() > Duration::from_millis(1500), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_broker_that_acknowledges_nothing_is_left() {
+    let mut scene = Scene::with_keep_alive(Duration::from_secs(1)).await;
+    let mut peer = scene.open().await;
+    scene.publish(1, b"x".into(), true).await;
+    // Pings are answered, so that nothing else gives it away.
+    let answer_pings = async {
+        while let Some((kind, _)) = peer.next().await {
+            if kind == PINGREQ {
+                peer.send(&[0xd0, 0]).await;
+            }
+        }
+    };
+    tokio::select! {
+        event = scene.event() => assert_eq!(event, Event::Lost),
+        () = answer_pings => assert_eq!(scene.event().await, Event::Lost),
+    }
+    scene.open().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_falls_silent_is_left() {
+    let mut scene = Scene::with_keep_alive(Duration::from_secs(1)).await;
+    let _mute = scene.open().await;
+    assert_eq!(scene.event().await, Event::Lost);
+    scene.open().await;
+}
+
+#[tokio::test]
+async fn a_clean_end_says_everything_disconnects_and_stays_away() {
+    let mut scene = Scene::new().await;
+    let mut peer = scene.open().await;
+    for number in 0..10 {
+        scene.publish(number, b"last".into(), true).await;
+    }
+    drop(scene.outbox);
+    for _ in 0..10 {
+        let (_, id, _) = peer.publish().await;
+        peer.acknowledge(id).await;
+    }
+    assert_eq!(peer.packet().await.0, DISCONNECT);
+    drop(peer);
+    soon("the session to end", scene.session).await.unwrap();
+    let again = tokio::time::timeout(Duration::from_millis(300), scene.listener.accept()).await;
+    assert!(again.is_err(), "the client comes back by itself after a disconnect, unless it is stopped");
+}
+
+#[tokio::test]
+async fn a_session_ends_at_once_without_a_broker() {
+    let scene = Scene::new().await;
+    drop(scene.listener);
+    drop(scene.outbox);
+    soon("the session to end", scene.session).await.unwrap();
+}
