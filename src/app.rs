@@ -56,9 +56,6 @@ pub enum Error {
     /// The embedded broker did not start.
     #[error(transparent)]
     Broker(#[from] broker::Error),
-    /// The configuration cannot be used.
-    #[error("{0}")]
-    Config(String),
     /// A part that runs for ever has ended; the service manager is to start us again.
     #[error("{0} ended unasked")]
     Worker(&'static str),
@@ -120,7 +117,7 @@ async fn bridge(config: &Config, url: BrokerUrl, shutdown: impl Future<Output = 
     let (outbox, outbox_receiver) = mpsc::channel(OUTBOX);
     let (event_sender, events) = mpsc::channel(256);
     let identity = Identity { client_id, will, filters };
-    let mut speaker = broker_settings(config);
+    let mut speaker = config.mqtt.clone();
     // The embedded broker knows the same user as its other clients.
     if config.mqtt.url.is_none() {
         speaker.username.clone_from(&config.broker.username);
@@ -148,10 +145,6 @@ async fn bridge(config: &Config, url: BrokerUrl, shutdown: impl Future<Output = 
     };
     let _ = timeout(FAREWELL, farewell).await;
     Ok(ended)
-}
-
-fn broker_settings(config: &Config) -> crate::mqtt::settings::Settings {
-    config.mqtt.clone()
 }
 
 fn settings(config: &Config, topics: Topics) -> render::Settings {

@@ -259,6 +259,15 @@ impl Fleet {
 
     fn failed(&mut self, no: PlugNo, at: Instant, error: &Error) -> Outcome {
         let plug = self.plug_mut(no);
+        if let Error::Unsupported(_) = error {
+            let trouble = Some(error.to_string());
+            let listed = plug.trouble != trouble;
+            if listed {
+                warn!(address = plug.address, %error, "plug is left alone");
+                plug.trouble = trouble;
+            }
+            return Outcome { listed, ..Outcome::default() };
+        }
         plug.failures = plug.failures.saturating_add(1);
         let since = *plug.failing_since.get_or_insert(at);
         debug!(plug = plug.name, address = plug.address, %error, failures = plug.failures, "plug does not answer");

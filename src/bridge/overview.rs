@@ -28,7 +28,8 @@ pub fn devices(fleet: &Fleet) -> Value {
 fn device(plug: &Plug) -> Value {
     let mut device = json!({
         "id": null,
-        "name": plug.name,
+        "slug": plug.name,
+        "ip": plug.address.rsplit_once(':').map(|(host, _)| host),
         "address": plug.address,
         "availability": match plug.availability {
             Availability::Unknown => Value::Null,
@@ -57,8 +58,6 @@ fn kind(reading: &Reading) -> &'static str {
     match reading.kind {
         Kind::Plug => "plug",
         Kind::WallSwitch => "wall_switch",
-        Kind::Dimmer => "dimmer",
-        Kind::Strip => "strip",
     }
 }
 

@@ -193,7 +193,7 @@ fn info(reading: &Reading) -> String {
 }
 
 fn energy(reading: &Reading) -> Result<(String, Value), Error> {
-    let emeter = reading.outlets[0].emeter.ok_or(Error::Unsupported("energy meter"))?;
+    let emeter = reading.outlets[0].emeter.ok_or(Error::Unsupported("no energy meter"))?;
     let state = state(reading);
     let row = |key: &str, unit: &str| match &state[key] {
         Value::Null => "unknown".into(),

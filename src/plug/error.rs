@@ -35,8 +35,8 @@ pub enum Error {
         /// `err_msg`, shortened and without control characters.
         message: String,
     },
-    /// The plug has no such thing: no meter, no such outlet.
-    #[error("the plug has no {0}")]
+    /// The plug has no such thing, or is no plug that we know how to serve.
+    #[error("unsupported: {0}")]
     Unsupported(&'static str),
     /// Another plug answers at this address, so nothing was asked of it.
     #[error("another plug answers at this address: {found} instead of {expected}")]

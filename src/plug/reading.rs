@@ -16,10 +16,6 @@ pub enum Kind {
     Plug,
     /// A switch in the wall.
     WallSwitch,
-    /// A wall switch or plug with brightness.
-    Dimmer,
-    /// Several outlets behind one address.
-    Strip,
 }
 
 /// One switched outlet. A single plug has exactly one.
@@ -72,7 +68,7 @@ impl Reading {
     pub fn parse(reply: &Reply, now: SystemTime) -> Result<Reading, Error> {
         let sysinfo = reply.method(SYSINFO)?;
         let text = |key: &str, length| printable(string(sysinfo, key).unwrap_or_default(), length);
-        let mac = ["mac", "mic_mac"].iter().find_map(|key| string(sysinfo, key));
+        let mac = ["mac", "mic_mac", "ethernet_mac"].iter().find_map(|key| string(sysinfo, key));
         let mac = mac.ok_or_else(|| Error::Malformed("sysinfo has no mac".into()))?;
         let mac = mac.parse().map_err(|error| Error::Malformed(format!("sysinfo.mac: {error}")))?;
         let kind = kind(sysinfo)?;
@@ -126,18 +122,18 @@ fn kind(sysinfo: &Map<String, Value>) -> Result<Kind, Error> {
     // Bulbs have `mic_type` "IOT.SMARTBULB"; every plug has "SMARTPLUG" in one of the two keys (protocol.md 3.1).
     let class = ["type", "mic_type"].iter().find_map(|key| string(sysinfo, key)).unwrap_or_default();
     if !class.to_ascii_uppercase().contains("SMARTPLUG") {
-        return Err(Error::Unsupported("outlet: it is not a plug"));
+        return Err(Error::Unsupported("it is not a plug"));
+    }
+    // Served half, they would leave entities behind that a later version has to take back.
+    if sysinfo.contains_key("children") {
+        return Err(Error::Unsupported("strips are not served yet"));
+    }
+    if sysinfo.contains_key("brightness") {
+        return Err(Error::Unsupported("dimmers are not served yet"));
     }
     let name = string(sysinfo, "dev_name").unwrap_or_default().to_ascii_lowercase();
-    Ok(if sysinfo.contains_key("children") {
-        Kind::Strip
-    } else if sysinfo.contains_key("brightness") {
-        Kind::Dimmer
-    } else if name.contains("light") || name.contains("switch") {
-        Kind::WallSwitch
-    } else {
-        Kind::Plug
-    })
+    let in_the_wall = name.contains("light") || name.contains("switch");
+    Ok(if in_the_wall { Kind::WallSwitch } else { Kind::Plug })
 }
 
 fn has_meter(sysinfo: &Map<String, Value>) -> bool {
@@ -254,7 +250,14 @@ pub(crate) mod tests {
         assert!(without("relay_state").unwrap_err().to_string().contains("relay_state"));
         // HS110 with firmware 1.0.8 (protocol.md 3.1).
         assert!(parse(&HS110_G1.replace("IOT.SMARTPLUGSWITCH", "smartplug")).is_ok());
-        assert!(parse(&HS110_G1.replace("IOT.SMARTPLUGSWITCH", "IOT.SMARTBULB")).is_err());
+        for (there, instead) in [
+            ("IOT.SMARTPLUGSWITCH", "IOT.SMARTBULB"),
+            (r#""relay_state":1"#, r#""children":[]"#),
+            (r#""on_time":3600"#, r#""brightness":50"#),
+        ] {
+            let parsed = parse(&HS110_G1.replace(there, instead));
+            assert!(matches!(parsed, Err(Error::Unsupported(_))), "{instead}: {parsed:?}");
+        }
     }
 
     #[test]

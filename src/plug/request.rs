@@ -19,12 +19,12 @@ pub const GET_SYSINFO_AND_ENERGY: &[u8] = br#"{"system":{"get_sysinfo":{}},"emet
 pub fn request(action: &Action, reading: &Reading) -> Result<Option<(Vec<u8>, Method)>, Error> {
     let (method, arguments) = match action {
         Action::Relay { outlet, to } => {
-            let outlet = reading.outlets.get(*outlet).ok_or(Error::Unsupported("such outlet"))?;
+            let outlet = reading.outlets.get(*outlet).ok_or(Error::Unsupported("no such outlet"))?;
             let on = to.from(outlet.relay);
             (("system", "set_relay_state"), json!({"state": u8::from(on)}))
         }
         Action::Led(to) => {
-            let lit = reading.led.ok_or(Error::Unsupported("LED that can be switched"))?;
+            let lit = reading.led.ok_or(Error::Unsupported("no LED that can be switched"))?;
             (("system", "set_led_off"), json!({"off": u8::from(!to.from(lit))}))
         }
         Action::Alias(alias) => (("system", "set_dev_alias"), json!({"alias": alias})),
@@ -70,6 +70,6 @@ mod tests {
     #[test]
     fn an_outlet_that_is_not_there_is_refused_without_a_request() {
         let action = Action::Relay { outlet: 1, to: Switch::On };
-        assert_eq!(request(&action, &hs110()), Err(Error::Unsupported("such outlet")));
+        assert_eq!(request(&action, &hs110()), Err(Error::Unsupported("no such outlet")));
     }
 }

@@ -231,6 +231,21 @@ fn a_retained_command_switches_nothing() {
     house.deliver("kasa/bridge/request/restart", "", true);
     assert_eq!((house.core.next_order(), house.said.len()), (None, 0));
     assert!(!house.core.restart_requested());
+    house.deliver("kasa/desk-lamp/set", "OFF", true);
+    assert_eq!(house.core.warned.len(), 1, "one warning for each topic");
+}
+
+#[test]
+fn a_device_that_is_no_plug_is_named_once_and_left_alone() {
+    let mut house = House::with_names(&[None]).connected();
+    for _ in 0..3 {
+        house.report(LAMP, Event::Polled(Err(Error::Unsupported("it is not a plug"))));
+        house.wait(20);
+    }
+    let devices = house.heard("kasa/bridge/devices");
+    assert_eq!(devices.len(), 1, "said once: {devices:?}");
+    assert!(devices[0].contains("it is not a plug"), "{devices:?}");
+    assert_eq!(house.retained.keys().filter(|topic| topic.ends_with("availability")).count(), 0);
 }
 
 #[test]
