@@ -2,6 +2,7 @@
 //!
 //! [`core`] ties the room together; the others are one subject each.
 
+pub mod birth;
 pub mod command;
 pub mod core;
 pub mod deadband;

@@ -9,7 +9,7 @@ pub mod simulate;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
 /// TP-Link Kasa plugs as MQTT devices, without the cloud.
 #[derive(Debug, Parser)]
@@ -23,19 +23,10 @@ pub struct Cli {
     pub log: Option<String>,
     /// How to log.
     #[arg(long, value_name = "FORMAT", global = true, default_value = "text")]
-    pub log_format: LogFormat,
+    pub log_format: log::Format,
     /// What to do; the bridge when nothing is said.
     #[command(subcommand)]
     pub command: Option<Command>,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 /// What to do.

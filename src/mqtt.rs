@@ -11,3 +11,4 @@ pub mod failure;
 pub mod session;
 pub mod settings;
 pub mod tls;
+pub mod window;

@@ -23,6 +23,7 @@ const FLOORS: &[&str] = &[
     "plug::task",
     "plug",
     // The bridge's decisions.
+    "bridge::birth",
     "bridge::names",
     "bridge::topics",
     "bridge::settings",
@@ -42,6 +43,7 @@ const FLOORS: &[&str] = &[
     // The broker, ours or theirs.
     "mqtt::settings",
     "mqtt::tls",
+    "mqtt::window",
     "mqtt::connection",
     "mqtt::failure",
     "mqtt::backoff",

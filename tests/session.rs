@@ -262,6 +262,27 @@ async fn an_answer_is_said_again_until_it_is_acknowledged_and_a_state_is_not() {
 }
 
 #[tokio::test]
+async fn answers_given_while_the_connection_ends_are_said_in_the_next() {
+    let mut scene = Scene::new().await;
+    let mut peer = scene.open().await;
+    for round in 0..20 {
+        // The client may have noticed the end already, or not.
+        drop(peer);
+        for number in 0..3 {
+            scene.publish(round * 3 + number, b"answer".into(), false).await;
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(scene.event().await, Event::Lost);
+        peer = scene.open().await;
+        for number in 0..3 {
+            let (topic, id, _) = peer.publish().await;
+            assert_eq!(topic, format!("kasa/{}", round * 3 + number));
+            peer.acknowledge(id).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn commands_that_came_with_the_end_of_a_session_do_not_come_with_the_next() {
     let mut scene = Scene::new().await;
     for _ in 0..10 {

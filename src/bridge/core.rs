@@ -10,6 +10,7 @@ use tracing::{debug, info, warn};
 
 use crate::plug::task::{Order, Report};
 
+use super::birth::{Birth, Step};
 use super::command::{self, Rejected};
 use super::fleet::{Fleet, Outcome, PlugNo};
 use super::message::{Message, Publish};
@@ -29,22 +30,8 @@ const WARNED_TOPICS: usize = 256;
 /// Two versions of one discovery config are at least this far apart (homeassistant.md 1.4).
 const DISCOVERY_APART: Duration = Duration::from_secs(2);
 
-/// Between the discovery configs and the states that follow a birth of Home Assistant (homeassistant.md 1.5).
-const BIRTH_PAUSE: Duration = Duration::from_secs(1);
-
 /// The list of all plugs is rendered at most once in this time for every hundred plugs.
 const DEVICES_APART: Duration = Duration::from_secs(1);
-
-/// How far the re-announcement after a birth of Home Assistant is.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Birth {
-    /// Home Assistant is given time to subscribe.
-    Heard { announce_at: Instant },
-    /// The discovery configs go out.
-    Announcing,
-    /// Home Assistant is given time to make entities of them.
-    Announced { states_at: Instant },
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -62,7 +49,7 @@ pub struct Core {
     /// Plugs whose discovery config went out a moment ago, the oldest first, and until when it must not change.
     announced: VecDeque<(Instant, PlugNo)>,
     just_announced: HashSet<PlugNo>,
-    birth: Option<Birth>,
+    birth: Birth,
     /// The list of all plugs has changed, and is to be sent then.
     devices_at: Option<Instant>,
     devices: Option<Vec<u8>>,
@@ -85,7 +72,7 @@ impl Core {
             orders: VecDeque::new(),
             announced: VecDeque::new(),
             just_announced: HashSet::new(),
-            birth: None,
+            birth: Birth::None,
             devices_at: None,
             devices: None,
             last_command: 0,
@@ -120,7 +107,7 @@ impl Core {
         self.projection.forget_all();
         self.announced.clear();
         self.just_announced.clear();
-        self.birth = None;
+        self.birth = Birth::None;
         self.devices_at = Some(now);
         self.mark_all();
     }
@@ -149,7 +136,7 @@ impl Core {
             // Its retained birth may be a year old, and a new session has announced everything anyway.
             Some(Incoming::HomeAssistant) if !message.retain && message.payload == b"online" => {
                 info!("Home Assistant started; everything is announced again in {delay:?}");
-                self.birth = Some(Birth::Heard { announce_at: now + delay });
+                self.birth = Birth::heard(now, delay);
             }
             Some(Incoming::HomeAssistant) | None => {}
             Some(_) if message.retain => self.refuse_retained(&message),
@@ -189,7 +176,7 @@ impl Core {
     /// The program ends: commands are answered, and the bridge goes offline last.
     pub fn stop(&mut self, now: Instant) {
         self.stopping = true;
-        self.birth = None;
+        self.birth = Birth::None;
         self.ready.clear();
         self.projection.unmark_all();
         for (no, command, failure) in self.fleet.drain() {
@@ -201,7 +188,7 @@ impl Core {
     /// Whether a message would come from [`Core::next_publish`], as far as can be told without rendering.
     pub fn has_something_to_say(&self) -> bool {
         let quiet = self.ready.is_empty() && self.answers.is_empty() && self.projection.is_clean();
-        self.connected && (!quiet || self.birth == Some(Birth::Announcing))
+        self.connected && (!quiet || self.birth.is_announcing())
     }
 
     /// Whether, after [`Core::stop`], the broker has everything that it is to have.
@@ -211,12 +198,12 @@ impl Core {
 
     /// When [`Core::wake`] is to be called, if nothing happens before.
     pub fn wake_at(&self) -> Option<Instant> {
-        let birth = match self.birth {
-            Some(Birth::Heard { announce_at: at } | Birth::Announced { states_at: at }) => Some(at),
-            Some(Birth::Announcing) | None => None,
-        };
         let discovery = self.announced.front().map(|(until, _)| *until);
-        [birth, discovery, self.devices_at].into_iter().flatten().min().filter(|_| self.connected)
+        [self.birth.due_at(), discovery, self.devices_at]
+            .into_iter()
+            .flatten()
+            .min()
+            .filter(|_| self.connected)
     }
 
     /// Does what is due at `now`.
@@ -225,17 +212,13 @@ impl Core {
             self.just_announced.remove(&no);
             self.projection.mark(Owner::Plug(no), false);
         }
-        match self.birth {
-            Some(Birth::Heard { announce_at }) if announce_at <= now => {
-                self.birth = Some(Birth::Announcing);
+        match self.birth.step(now) {
+            Some(Step::Announce) => {
                 self.forget_everywhere(&[Role::Discovery]);
                 self.projection.forget(Owner::Bridge, Role::Availability);
             }
-            Some(Birth::Announced { states_at }) if states_at <= now => {
-                self.birth = None;
-                self.forget_everywhere(&[Role::Availability, Role::State]);
-            }
-            _ => {}
+            Some(Step::States) => self.forget_everywhere(&[Role::Availability, Role::State]),
+            None => {}
         }
         if self.devices_at.is_some_and(|at| at <= now) {
             self.devices_at = None;
@@ -255,9 +238,7 @@ impl Core {
                 return Some(publish);
             }
             let Some(owner) = self.projection.next_dirty() else {
-                if self.birth == Some(Birth::Announcing) {
-                    self.birth = Some(Birth::Announced { states_at: now + BIRTH_PAUSE });
-                }
+                self.birth.announced(now);
                 return None;
             };
             let wanted = match owner {

@@ -2,10 +2,18 @@
 
 use std::io::{IsTerminal, stderr};
 
+use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
-use super::LogFormat;
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
 
 /// Our own news, and other crates' only when something is wrong.
 const USUAL: &str = "warn,kasa2mqtt=info";
@@ -14,13 +22,13 @@ const USUAL: &str = "warn,kasa2mqtt=info";
 ///
 /// # Errors
 /// The filter is not one.
-pub fn start(filter: Option<&str>, format: LogFormat) -> Result<(), ParseError> {
+pub fn start(filter: Option<&str>, format: Format) -> Result<(), ParseError> {
     let rust_log = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
     let filter = EnvFilter::builder().parse(filter.or(rust_log.as_deref()).unwrap_or(USUAL))?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_target(false);
     match format {
-        LogFormat::Text => subscriber.with_ansi(stderr().is_terminal()).init(),
-        LogFormat::Json => subscriber.json().init(),
+        Format::Text => subscriber.with_ansi(stderr().is_terminal()).init(),
+        Format::Json => subscriber.json().init(),
     }
     Ok(())
 }

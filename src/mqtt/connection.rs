@@ -16,10 +16,7 @@ use tokio::time::timeout;
 
 use super::settings::{BrokerUrl, Settings};
 use super::tls;
-
-/// Publishes on their way to the broker at the same time. Packet ids are shared with subscriptions, so this stays well
-/// below the client's own limit, which is never reached.
-pub const WINDOW: usize = 50;
+use super::window::WINDOW;
 
 /// The client's own limit of messages in flight.
 const IN_FLIGHT: u16 = 100;

@@ -10,7 +10,7 @@
 //! Nothing is relied upon across connections: a new session is reported to the core, which says everything again.
 //! Only answers to commands, which the core does not keep, are carried over until the broker has acknowledged them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use rumqttc::{ClientError, Event as Rumqttc, Outgoing, Packet, QoS, SubscribeFilter, SubscribeReasonCode};
@@ -22,9 +22,10 @@ use crate::bridge::message::{Message, Publish};
 use crate::bridge::retained::Ticket;
 
 use super::backoff::Backoff;
-use super::connection::{Connection, WINDOW, Will};
+use super::connection::{Connection, Will};
 use super::failure::Failure;
 use super::settings::{BrokerUrl, Settings};
+use super::window::{Sent, Window, is_answer};
 
 /// Time for the last messages of a clean end.
 const FAREWELL: Duration = Duration::from_millis(600);
@@ -73,11 +74,12 @@ pub async fn run(
         let failure = match connection {
             Err(error) => Failure::from(error),
             Ok(connection) => {
+                let window = Window::default();
                 let mut session =
-                    Session { connection, window: Window::default(), unanswered, events: &events, url: &url };
+                    Session { connection, window, unanswered, ending: false, events: &events, url: &url };
                 let ended =
                     session.live(&settings, &identity.filters, &mut outbox, &mut opened_at, &mut said).await;
-                unanswered = session.take_unanswered();
+                unanswered = session.window.into_answers().chain(session.unanswered).collect();
                 match ended {
                     Ended::Closed => return,
                     Ended::Failed(failure) => failure,
@@ -99,7 +101,7 @@ pub async fn run(
             );
         }
         said = Some(failure);
-        if closes_within(pause, &mut outbox).await {
+        if closes_within(pause, &mut outbox, &mut unanswered).await {
             return;
         }
     }
@@ -112,9 +114,18 @@ fn complain(url: &BrokerUrl, failure: &Failure) {
     }
 }
 
-/// Waits; true when the outbox closed meanwhile. What the core had put into it belongs to the lost session.
-async fn closes_within(pause: Duration, outbox: &mut mpsc::Receiver<Publish>) -> bool {
-    let closed = async { while outbox.recv().await.is_some() {} };
+/// Waits; true when the outbox closed meanwhile. Of what the core had put into it for the lost session only answers are
+/// kept.
+async fn closes_within(
+    pause: Duration,
+    outbox: &mut mpsc::Receiver<Publish>,
+    unanswered: &mut VecDeque<Publish>,
+) -> bool {
+    let closed = async {
+        while let Some(publish) = outbox.recv().await {
+            unanswered.extend(Some(publish).filter(is_answer));
+        }
+    };
     timeout(pause, closed).await.is_ok()
 }
 
@@ -124,36 +135,12 @@ enum Ended {
     Failed(Failure),
 }
 
-/// Messages handed to the client. Its events name packet ids, which it assigns in the order of our requests.
-#[derive(Debug, Default)]
-struct Window {
-    requested: VecDeque<Sent>,
-    on_the_wire: HashMap<u16, Sent>,
-    /// When the broker last acknowledged something, or had nothing to.
-    progress: Option<Instant>,
-}
-
-#[derive(Debug)]
-struct Sent {
-    ticket: Ticket,
-    /// Kept where nobody else could say it again.
-    answer: Option<Publish>,
-}
-
-impl Window {
-    fn len(&self) -> usize {
-        self.requested.len() + self.on_the_wire.len()
-    }
-
-    fn is_stuck(&self, patience: Duration) -> bool {
-        self.len() > 0 && self.progress.is_some_and(|progress| progress.elapsed() > patience)
-    }
-}
-
 struct Session<'a> {
     connection: Connection,
     window: Window,
     unanswered: VecDeque<Publish>,
+    /// The client takes nothing any more; its last words are still to come.
+    ending: bool,
     events: &'a mpsc::Sender<Event>,
     url: &'a BrokerUrl,
 }
@@ -192,15 +179,16 @@ impl Session<'_> {
                         return Ended::Failed(Failure::passing("the broker does not acknowledge"));
                     }
                 }
-                publish = outbox.recv(), if !open || self.window.len() < WINDOW => match publish {
+                publish = outbox.recv(), if !open || self.has_room() => match publish {
                     Some(publish) if open => self.say(publish),
-                    Some(_) => {} // meant for the session before
+                    // Meant for the session before.
+                    Some(publish) => self.unanswered.extend(Some(publish).filter(is_answer)),
                     None if open => return self.close().await,
                     None => return Ended::Closed,
                 },
             }
             while opened_at.is_some()
-                && self.window.len() < WINDOW
+                && self.has_room()
                 && let Some(publish) = self.unanswered.pop_front()
             {
                 self.say(publish);
@@ -229,16 +217,13 @@ impl Session<'_> {
                 Event::Opened
             }
             Rumqttc::Outgoing(Outgoing::Publish(id)) => {
-                if let Some(sent) = self.window.requested.pop_front() {
-                    self.window.on_the_wire.insert(id, sent);
-                }
+                self.window.on_the_wire(id);
                 return Ok(false);
             }
             Rumqttc::Incoming(Packet::PubAck(answer)) => {
-                self.window.progress = Some(received);
-                match self.window.on_the_wire.remove(&answer.pkid) {
-                    Some(Sent { answer: None, ticket }) => Event::Acknowledged(ticket),
-                    _ => return Ok(false),
+                match self.window.acknowledged(answer.pkid, received) {
+                    Some(ticket) => Event::Acknowledged(ticket),
+                    None => return Ok(false),
                 }
             }
             Rumqttc::Incoming(Packet::Publish(publish)) => Event::Message(Message {
@@ -255,24 +240,27 @@ impl Session<'_> {
         Ok(opened)
     }
 
+    fn has_room(&self) -> bool {
+        !self.ending && self.window.has_room()
+    }
+
     fn say(&mut self, publish: Publish) {
-        if self.window.len() == 0 {
-            self.window.progress = Some(Instant::now());
-        }
-        let ticket = publish.ticket;
-        let answer = (!publish.retain).then(|| publish.clone());
+        let sent = Sent::of(&publish);
         let Publish { topic, payload, retain, .. } = publish;
         match self.connection.client.try_publish(topic, QoS::AtLeastOnce, retain, payload) {
-            Ok(()) => self.window.requested.push_back(Sent { ticket, answer }),
-            // The event loop has ended; its last word follows, and a new session says everything again.
-            Err(ClientError::TryRequest(_) | ClientError::Request(_)) => self.unanswered.extend(answer),
+            Ok(()) => self.window.requested(sent, Instant::now()),
+            // The event loop has ended, and a new session says everything again.
+            Err(ClientError::TryRequest(_) | ClientError::Request(_)) => {
+                self.ending = true;
+                self.unanswered.extend(sent.answer);
+            }
         }
     }
 
     /// Waits for the broker to take everything, then disconnects, so that the will stays unspoken.
     async fn close(&mut self) -> Ended {
         let farewell = async {
-            while self.window.len() > 0 {
+            while !self.window.is_empty() && !self.ending {
                 match self.connection.events.recv().await {
                     Some((received, Ok(event))) => {
                         let _ = self.take(event, received, &[]).await;
@@ -288,13 +276,5 @@ impl Session<'_> {
             warn!(broker = %self.url, "the broker did not take our last messages in time");
         }
         Ended::Closed
-    }
-
-    /// Answers that the broker has not acknowledged, the oldest first.
-    fn take_unanswered(self) -> VecDeque<Publish> {
-        let mut on_the_wire: Vec<(u16, Sent)> = self.window.on_the_wire.into_iter().collect();
-        on_the_wire.sort_by_key(|(id, _)| *id);
-        let sent = on_the_wire.into_iter().map(|(_, sent)| sent).chain(self.window.requested);
-        sent.filter_map(|sent| sent.answer).chain(self.unanswered).collect()
     }
 }
