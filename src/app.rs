@@ -18,8 +18,8 @@ use tokio::time::{sleep_until, timeout};
 use tracing::info;
 
 use crate::bridge::core::Core;
-use crate::bridge::fleet::PlugNo;
 use crate::bridge::message::Publish;
+use crate::bridge::plug::PlugNo;
 use crate::bridge::render;
 use crate::bridge::topics::Topics;
 use crate::broker::{self, Broker};

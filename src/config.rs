@@ -14,8 +14,9 @@ use figment::providers::{Format, Toml};
 use serde::Deserialize;
 
 use crate::bridge::settings::{Commands, HomeAssistant, Publish};
+use crate::broker;
+use crate::mqtt;
 use crate::plug::settings::{Plug, Poll};
-use crate::{broker, mqtt};
 
 /// Everything that can be configured; see `config.example.toml`.
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -33,8 +33,11 @@ const FLOORS: &[&str] = &[
     "bridge::deadband",
     "bridge::state",
     "bridge::discovery",
+    "bridge::plug",
     "bridge::fleet",
     "bridge::overview",
+    "bridge::request",
+    "bridge::spacing",
     "bridge::retained",
     "bridge::message",
     "bridge::render",
@@ -217,7 +220,7 @@ fn one_room_knows_the_client_crate_and_the_simulator_knows_only_the_cipher() {
 fn files_are_small() {
     for source in sources() {
         assert!(
-            source.lines <= 420,
+            source.lines <= 350,
             "{} has {} lines without its tests: split it by subject",
             source.module,
             source.lines

@@ -5,20 +5,22 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
 use tracing::{debug, info, warn};
 
 use crate::plug::task::{Order, Report};
 
 use super::birth::{Birth, Step};
 use super::command::{self, Rejected};
-use super::fleet::{Fleet, Outcome, PlugNo};
+use super::fleet::Fleet;
 use super::message::{Message, Publish};
 use super::overview;
+use super::plug::{Outcome, PlugNo};
 use super::queue::Pending;
 use super::render::{self, Settings};
+use super::request;
 use super::result::{self, Failure};
 use super::retained::{Owner, Projection, Retained, Role, Ticket};
+use super::spacing::Spacing;
 use super::topics::Incoming;
 
 /// Answers kept for a broker that is away or slow; beyond it the oldest go.
@@ -26,9 +28,6 @@ const ANSWERS: usize = 4096;
 
 /// Command topics remembered for warning once.
 const WARNED_TOPICS: usize = 256;
-
-/// Two versions of one discovery config are at least this far apart (homeassistant.md 1.4).
-const DISCOVERY_APART: Duration = Duration::from_secs(2);
 
 /// The list of all plugs is rendered at most once in this time for every hundred plugs.
 const DEVICES_APART: Duration = Duration::from_secs(1);
@@ -46,9 +45,7 @@ pub struct Core {
     ready: VecDeque<Publish>,
     answers: VecDeque<Publish>,
     orders: VecDeque<(PlugNo, Order)>,
-    /// Plugs whose discovery config went out a moment ago, the oldest first, and until when it must not change.
-    announced: VecDeque<(Instant, PlugNo)>,
-    just_announced: HashSet<PlugNo>,
+    spacing: Spacing,
     birth: Birth,
     /// The list of all plugs has changed, and is to be sent then.
     devices_at: Option<Instant>,
@@ -70,8 +67,7 @@ impl Core {
             ready: VecDeque::new(),
             answers: VecDeque::new(),
             orders: VecDeque::new(),
-            announced: VecDeque::new(),
-            just_announced: HashSet::new(),
+            spacing: Spacing::default(),
             birth: Birth::None,
             devices_at: None,
             devices: None,
@@ -105,8 +101,7 @@ impl Core {
         self.connected = true;
         self.ready.clear();
         self.projection.forget_all();
-        self.announced.clear();
-        self.just_announced.clear();
+        self.spacing = Spacing::default();
         self.birth = Birth::None;
         self.devices_at = Some(now);
         self.mark_all();
@@ -130,7 +125,7 @@ impl Core {
         self.follow(now, no, outcome);
     }
 
-    /// A message arrived on one of [`Topics::filters`]. `delay` is how long to let Home Assistant settle after a birth.
+    /// A message arrived on one of the topics that we subscribe to. `delay` is how long to let Home Assistant settle after a birth.
     pub fn message(&mut self, now: Instant, message: Message, delay: Duration) {
         match self.settings.topics.parse(&message.topic) {
             // Its retained birth may be a year old, and a new session has announced everything anyway.
@@ -198,8 +193,7 @@ impl Core {
 
     /// When [`Core::wake`] is to be called, if nothing happens before.
     pub fn wake_at(&self) -> Option<Instant> {
-        let discovery = self.announced.front().map(|(until, _)| *until);
-        [self.birth.due_at(), discovery, self.devices_at]
+        [self.birth.due_at(), self.spacing.due_at(), self.devices_at]
             .into_iter()
             .flatten()
             .min()
@@ -208,8 +202,7 @@ impl Core {
 
     /// Does what is due at `now`.
     pub fn wake(&mut self, now: Instant) {
-        while let Some((_, no)) = self.announced.pop_front_if(|(until, _)| *until <= now) {
-            self.just_announced.remove(&no);
+        while let Some(no) = self.spacing.step(now) {
             self.projection.mark(Owner::Plug(no), false);
         }
         match self.birth.step(now) {
@@ -245,13 +238,12 @@ impl Core {
                 Owner::Bridge => render::bridge(&self.settings, self.devices.as_deref(), self.stopping),
                 Owner::Plug(no) => render::plug(&self.settings, self.fleet.plug(no)),
             };
-            let hold_back = matches!(owner, Owner::Plug(no) if self.just_announced.contains(&no));
+            let hold_back = matches!(owner, Owner::Plug(no) if self.spacing.holds(no));
             for (ticket, retained) in
                 self.projection.diff(owner, wanted, hold_back.then_some(Role::Discovery))
             {
                 if let (Owner::Plug(no), Role::Discovery) = (owner, retained.role) {
-                    self.announced.push_back((now + DISCOVERY_APART, no));
-                    self.just_announced.insert(no);
+                    self.spacing.announced(no, now);
                 }
                 let Retained { topic, payload, .. } = retained;
                 self.ready.push_back(Publish { ticket, topic, payload, retain: true });
@@ -306,23 +298,12 @@ impl Core {
     }
 
     fn request(&mut self, request: &str, payload: &[u8]) {
-        let asked: Value = serde_json::from_slice(payload).unwrap_or(Value::Null);
-        let transaction = asked.get("transaction");
-        let known = request == "restart";
-        let mut response = match known {
-            true => json!({"status": "ok", "data": {}}),
-            false => json!({"status": "error", "data": {}, "error": "unknown request; known: restart"}),
-        };
-        if let Some(transaction) = transaction {
-            response["transaction"] = transaction.clone();
-        }
-        if known {
+        let answer = request::answer(request, payload);
+        if answer.restart {
             info!("restart requested");
             self.restart_requested = true;
         }
-        // Only a name that we know goes into a topic.
-        let topic = self.settings.topics.bridge(if known { "response/restart" } else { "response/unknown" });
-        self.say(topic, response.to_string().into_bytes());
+        self.say(self.settings.topics.bridge(answer.topic), answer.payload);
     }
 
     fn refuse_retained(&mut self, message: &Message) {

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::plug::reading::{Kind, Reading};
 
-use super::fleet::{Availability, Fleet, Plug};
+use super::fleet::Fleet;
+use super::plug::{Availability, Plug};
 
 /// `bridge/info`: no secrets, nothing that changes while the program runs.
 pub fn info(started: SystemTime, summary: &Value) -> Value {

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use super::discovery;
-use super::fleet::{Availability, Plug};
 use super::overview;
+use super::plug::{Availability, Plug};
 use super::retained::{Retained, Role};
 use super::settings::HomeAssistant;
 use super::state;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use serde_json::{Value, json};
+
 use super::*;
 use crate::bridge::settings::HomeAssistant;
 use crate::bridge::topics::Topics;

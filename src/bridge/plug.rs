@@ -1,0 +1,137 @@
+//! One plug in the fleet: what is known of it, and what of that users are shown.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::plug::mac::Mac;
+use crate::plug::reading::Reading;
+use crate::plug::task::Order;
+
+use super::deadband;
+use super::queue::{Pending, Queue};
+use super::result::Failure;
+
+/// Readings after which a plug is announced even though its meter never answered.
+const READINGS_TO_ANNOUNCE: u32 = 3;
+
+/// Two messages of trembling measurements are at least this far apart.
+const MEASURES_APART: Duration = Duration::from_secs(1);
+
+/// A plug's number within this program's life: its place in the fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PlugNo(pub u32);
+
+/// Whether a plug answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Availability {
+    /// It was never heard of, and has not failed for long enough to be given up.
+    Unknown,
+    /// It answered last, or has failed only for a moment.
+    Online,
+    /// Three failures and fifteen seconds without an answer.
+    Offline,
+}
+
+/// One plug and everything known of it.
+#[derive(Debug)]
+pub struct Plug {
+    /// Where it is reached, as configured.
+    pub address: String,
+    /// Its topic name: configured, or made of its alias or MAC at the first reading.
+    pub name: Option<String>,
+    /// Whether it answers.
+    pub availability: Availability,
+    /// What users are shown; `None` until the first complete reading.
+    pub shown: Option<Arc<Reading>>,
+    /// Whether its meter was ever seen to have a counter.
+    pub counts_energy: bool,
+    /// Why it does not answer, or cannot be served.
+    pub trouble: Option<String>,
+    /// Its identity, once it has answered.
+    pub mac: Option<Mac>,
+    shown_at: Option<Instant>,
+    readings: u32,
+    /// Since it answered last.
+    pub failures: u32,
+    /// Since when it does not answer.
+    pub failing_since: Option<Instant>,
+    /// Its commands.
+    pub queue: Queue,
+}
+
+/// What came of a report or a command.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Something that users see of this plug may have changed.
+    pub changed: bool,
+    /// Something in the list of all plugs may have changed.
+    pub listed: bool,
+    /// The state is to be sent again even if it is the same.
+    pub again: bool,
+    /// To be sent to the plug's task.
+    pub order: Option<Order>,
+    /// Commands that have ended, each to be answered.
+    pub ended: Vec<(Pending, Result<(), Failure>)>,
+}
+
+impl Plug {
+    /// A plug that nobody has heard of yet.
+    pub fn new(address: String, name: Option<String>) -> Plug {
+        Plug {
+            address,
+            name,
+            availability: Availability::Unknown,
+            shown: None,
+            counts_energy: false,
+            trouble: None,
+            mac: None,
+            shown_at: None,
+            readings: 0,
+            failures: 0,
+            failing_since: None,
+            queue: Queue::default(),
+        }
+    }
+
+    /// Takes a reading in and decides whether users see it. `heartbeat` is how often an unchanged one is sent again.
+    pub fn take(
+        &mut self,
+        reading: Arc<Reading>,
+        at: Instant,
+        heartbeat: Option<Duration>,
+        outcome: &mut Outcome,
+    ) {
+        self.readings = self.readings.saturating_add(1);
+        let emeter = reading.outlets[0].emeter;
+        self.counts_energy |= emeter.is_some_and(|emeter| emeter.total_wh.is_some());
+        let shown_for = self.shown_at.map(|shown_at| at.saturating_duration_since(shown_at));
+        let show = match (&self.shown, shown_for) {
+            // Discovery is to be published once and whole, so a meter that stays silent is waited for a little.
+            (None, _) | (_, None) => {
+                let complete = emeter.is_none_or(|emeter| emeter.power_mw.is_some());
+                outcome.listed = true;
+                complete || self.readings >= READINGS_TO_ANNOUNCE
+            }
+            (Some(shown), Some(shown_for)) => {
+                outcome.listed |= identity(shown) != identity(&reading);
+                outcome.again = heartbeat.is_some_and(|heartbeat| shown_for >= heartbeat);
+                let relays =
+                    |reading: &Reading| reading.outlets.iter().map(|outlet| outlet.relay).collect::<Vec<_>>();
+                let switched = relays(shown) != relays(&reading);
+                outcome.again
+                    || switched
+                    || (shown_for >= MEASURES_APART && deadband::is_news(shown, &reading))
+            }
+        };
+        if show {
+            self.shown = Some(reading);
+            self.shown_at = Some(at);
+            outcome.changed = true;
+        }
+    }
+}
+
+/// What the list of all plugs shows of a reading.
+fn identity(reading: &Reading) -> (&str, &str, &str, &str) {
+    (&reading.alias, &reading.model, &reading.hw_ver, &reading.sw_ver)
+}
