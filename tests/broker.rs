@@ -317,3 +317,23 @@ async fn a_wrong_password_is_refused_by_mosquitto_as_by_ours() {
     let mosquitto = Mosquitto::start_with("allow_anonymous false\n").await;
     assert!(refusal(mosquitto.address(), Some(("a", "b"))).await.is_some());
 }
+
+#[tokio::test]
+async fn ten_thousand_plugs_retained_messages_reach_every_subscriber() {
+    let broker = Broker::start(settings()).await.unwrap();
+    let client = Watcher::connect(broker.address()).await;
+    let began = Instant::now();
+    for number in 0..40_000 {
+        client.client.publish(format!("fleet/{number}"), QoS::AtLeastOnce, true, "x".repeat(300)).await.unwrap();
+    }
+    client.wait("40000 PUBACKs", |log| log.acknowledged >= 40_000).await;
+    println!("published in {:?}", began.elapsed());
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+        let began = Instant::now();
+        let late = Watcher::connect(broker.address()).await;
+        late.client.subscribe("fleet/#", qos).await.unwrap();
+        let done = tokio::time::timeout(Duration::from_secs(20), late.wait("all", |log| log.heard.len() >= 40_000)).await;
+        println!("{qos:?}: {} in {:?} {}", late.mark(), began.elapsed(), done.is_ok());
+    }
+    broker.stop().await;
+}
