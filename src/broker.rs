@@ -36,7 +36,9 @@ pub enum Error {
     )]
     Anonymous(SocketAddr),
     /// A user needs both.
-    #[error("broker.username needs broker.password or broker.password_file beside it, and neither may be empty")]
+    #[error(
+        "broker.username needs broker.password or broker.password_file beside it, and neither may be empty"
+    )]
     HalfUser,
     /// The password cannot be read.
     #[error("broker.password_file: {0}")]

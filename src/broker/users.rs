@@ -36,7 +36,9 @@ impl Users {
 
     fn admits(&self, packet: &ConnectPacket) -> bool {
         let Some((name, password)) = &self.0 else { return true };
-        let (Some(given_name), Some(given_password)) = (&packet.username, &packet.password) else { return false };
+        let (Some(given_name), Some(given_password)) = (&packet.username, &packet.password) else {
+            return false;
+        };
         // How long the comparison takes must not tell how much of a guess was right.
         let is_name = name.as_bytes().ct_eq(given_name.as_bytes());
         let is_password = password.expose_secret().as_bytes().ct_eq(given_password);
