@@ -6,7 +6,7 @@ mod support;
 use kasa2mqtt::sim::server::Simulator;
 use serde_json::Value;
 use support::house::plugs;
-use support::peers::{NpmPlugs, kasa, python};
+use support::peers::{NpmPlugs, kasa};
 use support::soon;
 
 const MODELS: &[&str] =
@@ -93,6 +93,7 @@ mod with_our_broker {
     use support::bridge::Bridge;
     use support::broker::AnyBroker;
     use support::house::{config, plug};
+    use support::peers::python;
     use support::watcher::Watcher;
 
     #[tokio::test]
