@@ -35,6 +35,11 @@ pub enum Error {
          set broker.username and broker.password_file"
     )]
     Anonymous(SocketAddr),
+    /// A user needs both.
+    #[error(
+        "broker.username needs broker.password or broker.password_file beside it, and neither may be empty"
+    )]
+    HalfUser,
     /// The password cannot be read.
     #[error("broker.password_file: {0}")]
     Password(io::Error),
@@ -59,6 +64,8 @@ pub struct Broker {
 
 #[cfg(feature = "embedded-broker")]
 mod embedded;
+#[cfg(feature = "embedded-broker")]
+mod users;
 
 #[cfg(not(feature = "embedded-broker"))]
 impl Broker {

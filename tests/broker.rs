@@ -3,16 +3,15 @@
 
 mod support;
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+#[path = "broker/ours.rs"]
+mod ours;
+#[path = "broker/v5.rs"]
+mod v5;
 
-use kasa2mqtt::broker::settings::Settings;
-use kasa2mqtt::broker::{Broker, Error};
-use rumqttc::{QoS, v5};
+use std::collections::BTreeMap;
+
+use rumqttc::QoS;
 use support::broker::AnyBroker;
-use support::house::FREE;
 use support::mosquitto::Mosquitto;
 use support::soon;
 use support::watcher::{Watcher, options, unique};
@@ -30,7 +29,6 @@ against_both_brokers! {
     two_hundred_clients_are_served
     a_wildcard_is_no_topic_to_publish_to
     messages_before_an_instant_goodbye_arrive
-    both_versions_of_the_protocol_share_the_port
 }
 
 async fn retained(broker: &AnyBroker, filter: &str) -> BTreeMap<String, String> {
@@ -177,143 +175,27 @@ async fn a_wildcard_is_no_topic_to_publish_to(broker: AnyBroker) {
 async fn messages_before_an_instant_goodbye_arrive(broker: AnyBroker) {
     let witness = Watcher::connect(broker.address()).await;
     witness.subscribe("bye").await;
-    for number in 0..100 {
+    for number in 0..1000 {
         let client = Watcher::connect(broker.address()).await;
         client.client.publish("bye", QoS::AtMostOnce, false, number.to_string()).await.unwrap();
         client.client.disconnect().await.unwrap();
         client.wait("the end", |log| log.ended).await;
     }
-    witness.wait("100 messages", |log| log.heard.len() >= 100).await;
-}
-
-async fn both_versions_of_the_protocol_share_the_port(broker: AnyBroker) {
-    let old = Watcher::connect(broker.address()).await;
-    old.subscribe("versions/+").await;
-    old.publish("versions/retained", "from 3.1.1", true).await;
-    let address = broker.address();
-    let options = v5::MqttOptions::new(unique("v5"), address.ip().to_string(), address.port());
-    let (client, mut events) = v5::AsyncClient::new(options, 10);
-    client.subscribe("versions/retained", v5::mqttbytes::QoS::AtLeastOnce).await.unwrap();
-    let properties =
-        v5::mqttbytes::v5::PublishProperties { message_expiry_interval: Some(60), ..Default::default() };
-    let at_least_once = v5::mqttbytes::QoS::AtLeastOnce;
-    client.publish_with_properties("versions/5", at_least_once, false, "from 5", properties).await.unwrap();
-    soon("the retained message", async {
-        loop {
-            let event = events.poll().await.unwrap();
-            if let v5::Event::Incoming(v5::mqttbytes::v5::Packet::Publish(publish)) = event {
-                assert_eq!((&publish.payload[..], publish.retain), (&b"from 3.1.1"[..], true));
-                return;
-            }
-        }
-    })
-    .await;
-    old.hear("versions/5", |payload| payload == "from 5").await;
-}
-
-fn settings() -> Settings {
-    Settings { listen: FREE, ..Settings::default() }
-}
-
-/// The error that a client is given, if it is refused.
-async fn refusal(address: SocketAddr, credentials: Option<(&str, &str)>) -> Option<String> {
-    let mut options = options(address);
-    if let Some((user, password)) = credentials {
-        options.set_credentials(user, password);
-    }
-    let client = Watcher::connect_with(options).await;
-    let log = client.log.borrow();
-    log.refused.clone()
-}
-
-#[tokio::test]
-async fn only_the_one_user_gets_in() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("password");
-    fs::write(&file, "hunter2\n").unwrap();
-    let settings = Settings { username: Some("kasa".into()), password_file: Some(file), ..settings() };
-    let broker = Broker::start(settings).await.unwrap();
-    for _ in 0..10 {
-        for wrong in [None, Some(("kasa", "hunter")), Some(("kasa", "")), Some(("me", "hunter2"))] {
-            let refused = refusal(broker.address(), wrong).await;
-            assert!(
-                refused.as_ref().is_some_and(|error| error.contains("refused")),
-                "{wrong:?}: {refused:?}"
-            );
-        }
-        // And nobody is locked out by others' attempts.
-        assert_eq!(refusal(broker.address(), Some(("kasa", "hunter2"))).await, None);
-    }
-    broker.stop().await;
-}
-
-#[tokio::test]
-async fn retained_messages_survive_a_restart_where_a_folder_is_given() {
-    let folder = tempfile::tempdir().unwrap();
-    let settings = Settings { state_dir: Some(folder.path().join("state")), ..settings() };
-    for round in 0..5 {
-        let broker = Broker::start(settings.clone()).await.unwrap();
-        let held = Watcher::retained(broker.address(), "kept/+").await;
-        assert_eq!(held.len(), round, "{held:?}");
-        let client = Watcher::connect(broker.address()).await;
-        client.publish(&format!("kept/{round}"), "x", true).await;
-        // Right after the acknowledgement.
-        broker.stop().await;
-    }
-}
-
-#[tokio::test]
-async fn a_folder_that_cannot_be_used_is_done_without() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("file");
-    fs::write(&file, "").unwrap();
-    let settings = Settings { state_dir: Some(file.join("below")), ..settings() };
-    let broker = Broker::start(settings).await.unwrap();
-    Watcher::connect(broker.address()).await.publish("x", "y", true).await;
-    broker.stop().await;
-}
-
-#[tokio::test]
-async fn a_taken_port_is_explained() {
-    let broker = Broker::start(settings()).await.unwrap();
-    let error = Broker::start(Settings { listen: broker.address(), ..settings() }).await.unwrap_err();
-    assert!(matches!(error, Error::PortTaken(_)), "{error}");
-    for word in [&broker.address().to_string(), "broker.listen", "KASA2MQTT_BROKER__LISTEN", "mqtt.url"] {
-        assert!(error.to_string().contains(word), "{error}");
-    }
-}
-
-#[tokio::test]
-async fn nobody_is_let_in_without_a_password_beyond_loopback() {
-    let settings = Settings { listen: ([0, 0, 0, 0], 0).into(), ..Settings::default() };
-    let error = Broker::start(settings).await.unwrap_err();
-    assert!(
-        matches!(error, Error::Anonymous(_)) && error.to_string().contains("broker.password_file"),
-        "{error}"
-    );
-}
-
-#[tokio::test]
-async fn it_stops_at_once_with_clients_connected_and_leaves_nothing_behind() {
-    let broker = Broker::start(settings()).await.unwrap();
-    let address = broker.address();
-    let mut clients = Vec::new();
-    for _ in 0..20 {
-        clients.push(Watcher::connect(address).await);
-    }
-    let began = Instant::now();
-    broker.stop().await;
-    let took = began.elapsed();
-    println!("stopped with 20 clients in {took:?}");
-    // Far from a measurement: it only tells a stop at once from one that waits for the clients.
-    assert!(took < Duration::from_secs(1), "{took:?}");
-    assert!(std::net::TcpListener::bind(address).is_ok(), "the port is free");
-    assert!(!std::path::Path::new("mqtt_storage").exists());
+    witness.wait("1000 messages", |log| log.heard.len() >= 1000).await;
 }
 
 #[tokio::test]
 #[ignore = "needs mosquitto: tests/run"]
-async fn a_wrong_password_is_refused_by_mosquitto_as_by_ours() {
-    let mosquitto = Mosquitto::start_with("allow_anonymous false\n").await;
-    assert!(refusal(mosquitto.address(), Some(("a", "b"))).await.is_some());
+async fn mosquitto_remembers_what_it_was_told_to_keep() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = format!(
+        "allow_anonymous true\nuser root\npersistence true\npersistence_location {}/\n",
+        folder.path().display()
+    );
+    let mut mosquitto = Mosquitto::start_with(&options).await;
+    Watcher::connect(mosquitto.address()).await.publish("kept", "x", true).await;
+    mosquitto.terminate().await;
+    mosquitto.restart().await;
+    assert_eq!(Watcher::retained(mosquitto.address(), "kept").await.len(), 1);
+    mosquitto.kill();
 }

@@ -3,6 +3,7 @@
 mod support;
 
 use std::process::{Output, Stdio};
+#[cfg(feature = "embedded-broker")]
 use std::time::{Duration, Instant};
 
 use kasa2mqtt::sim::server::{Behaviour, Reply};

@@ -125,7 +125,8 @@ impl Core {
         self.follow(now, no, outcome);
     }
 
-    /// A message arrived on one of the topics that we subscribe to. `delay` is how long to let Home Assistant settle after a birth.
+    /// A message arrived on one of [`filters`](crate::bridge::topics::Topics::filters). `delay` is how long to let
+    /// Home Assistant settle after a birth.
     pub fn message(&mut self, now: Instant, message: Message, delay: Duration) {
         match self.settings.topics.parse(&message.topic) {
             // Its retained birth may be a year old, and a new session has announced everything anyway.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::future::Future;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::pin::Pin;
@@ -9,15 +10,15 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use mqtt5::broker::{AuthProvider, AuthResult, BrokerConfig, MqttBroker, StorageBackendType, StorageConfig};
-use mqtt5::packet::connect::ConnectPacket;
-use mqtt5::protocol::v5::reason_codes::ReasonCode;
-use secrecy::{ExposeSecret, SecretString};
-use subtle::ConstantTimeEq;
+use mqtt5::MqttError;
+use mqtt5::broker::{
+    AuthProvider, BrokerConfig, BrokerShutdownHandle, MqttBroker, StorageBackendType, StorageConfig,
+};
 use tokio::runtime;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
+use super::users::Users;
 use super::{Broker, Error, Settings};
 
 /// The largest message, in bytes: the list of 10,000 plugs has about 4 MB.
@@ -26,7 +27,12 @@ const LARGEST_MESSAGE: usize = 16 << 20;
 /// Four topics for each of 10,000 plugs, and room for others'.
 const RETAINED: usize = 60_000;
 
-/// A client that reads slowly is sent the newest of this many messages.
+/// Messages on their way to one client. All retained messages must fit, since the crate hands them over at once when a
+/// client subscribes, and silently drops what does not fit: with its default of 10,000, Home Assistant would miss most
+/// of a large fleet. Memory is only taken by messages that are there.
+const LANE: usize = RETAINED + 4000;
+
+/// Beyond these, and for clients that are away, the newest of this many messages are kept.
 const QUEUED: usize = 1000;
 
 /// A household's clients.
@@ -49,7 +55,7 @@ impl Broker {
     /// Starts, and returns when clients can connect.
     ///
     /// # Errors
-    /// The address cannot be used, a password is missing or cannot be read.
+    /// The address cannot be used, or a user's name or password is missing or cannot be read.
     pub async fn start(settings: Settings) -> Result<Broker, Error> {
         let (stop, stopped) = oneshot::channel();
         let (ending, ended) = oneshot::channel();
@@ -91,58 +97,69 @@ async fn serve(
     ready: oneshot::Sender<Result<SocketAddr, Error>>,
     stopped: oneshot::Receiver<()>,
 ) {
-    let (mut broker, address) = match open(&settings).await {
-        Ok(opened) => opened,
+    let Running { address, handle, run } = match open(&settings).await {
+        Ok(running) => running,
         Err(error) => return drop(ready.send(Err(error))),
     };
-    let handle = broker.shutdown_handle();
-    let mut accepting = broker.ready_receiver();
-    let run = async {
-        if let Err(error) = broker.run().await {
-            warn!(%error, "the embedded broker failed");
-        }
-    };
+    let user = settings.username.as_deref().unwrap_or("anonymous");
+    info!("embedded broker on mqtt://{address}, {user}");
+    let _ = ready.send(Ok(address));
     let stop = async {
-        let _ = accepting.wait_for(|accepting| *accepting).await;
-        let user = settings.username.as_deref().unwrap_or("anonymous");
-        info!("embedded broker on mqtt://{address}, {user}");
-        let _ = ready.send(Ok(address));
         let _ = stopped.await;
         handle.shutdown();
         tokio::time::sleep(GRACE).await;
     };
     tokio::select! {
-        () = run => {}
+        ended = run => if let Err(error) = ended {
+            warn!(%error, "the embedded broker failed");
+        },
         () = stop => {}
     }
 }
 
-async fn open(settings: &Settings) -> Result<(MqttBroker, SocketAddr), Error> {
-    let password = password(settings)?;
-    if !settings.listen.ip().is_loopback() && password.is_none() {
-        return Err(Error::Anonymous(settings.listen));
-    }
+/// A broker that accepts connections for as long as `run` is polled.
+struct Running {
+    address: SocketAddr,
+    handle: BrokerShutdownHandle,
+    run: Pin<Box<dyn Future<Output = mqtt5::Result<()>>>>,
+}
+
+async fn open(settings: &Settings) -> Result<Running, Error> {
+    let users = Arc::new(Users::of(settings)?);
     let store = settings.state_dir.as_deref().filter(|folder| is_writable(folder));
-    let broker = match MqttBroker::with_config(config(settings, store)).await {
-        Ok(broker) => broker,
-        Err(error) => match (TcpListener::bind(settings.listen), store) {
-            (Err(error), _) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                return Err(Error::PortTaken(settings.listen));
-            }
-            (Err(error), _) => return Err(Error::Listen { address: settings.listen, error }),
-            (Ok(_), None) => return Err(Error::Crate(error.to_string())),
-            // The bridge says everything again anyway; better without a memory than not at all.
-            (Ok(free), Some(folder)) => {
-                drop(free);
-                warn!(%error, folder = %folder.display(), "retained messages will not survive a restart");
-                let config = config(settings, None);
-                MqttBroker::with_config(config).await.map_err(|error| Error::Crate(error.to_string()))?
-            }
-        },
+    let error = match run(settings, store, &users).await {
+        Ok(running) => return Ok(running),
+        Err(error) => error,
     };
-    let address = broker.local_addr().ok_or_else(|| Error::Crate("no address".into()))?;
-    let user = settings.username.clone().zip(password);
-    Ok((broker.with_auth_provider(Arc::new(Users(user))), address))
+    // The crate says in words alone what went wrong; whether it was the address is quickly tried.
+    match (TcpListener::bind(settings.listen), store) {
+        (Err(error), _) if error.kind() == io::ErrorKind::AddrInUse => Err(Error::PortTaken(settings.listen)),
+        (Err(error), _) => Err(Error::Listen { address: settings.listen, error }),
+        (Ok(_), None) => Err(Error::Crate(error.to_string())),
+        // The bridge says everything again anyway; better without a memory than not at all.
+        (Ok(free), Some(folder)) => {
+            drop(free);
+            warn!(%error, folder = %folder.display(), "retained messages will not survive a restart");
+            run(settings, None, &users).await.map_err(|error| Error::Crate(error.to_string()))
+        }
+    }
+}
+
+/// Returns when clients can connect. The store is read on the way, so what is wrong with it shows here.
+async fn run(settings: &Settings, store: Option<&Path>, users: &Arc<Users>) -> mqtt5::Result<Running> {
+    let users: Arc<dyn AuthProvider> = users.clone();
+    let mut broker = MqttBroker::with_config(config(settings, store)).await?.with_auth_provider(users);
+    let address = broker.local_addr().ok_or_else(|| MqttError::InvalidState("no address".into()))?;
+    let handle = broker.shutdown_handle();
+    let mut accepting = broker.ready_receiver();
+    let mut run = Box::pin(async move { broker.run().await });
+    tokio::select! {
+        ended = &mut run => {
+            ended?;
+            Err(MqttError::InvalidState("it ended at once".into()))
+        }
+        _ = accepting.wait_for(|accepting| *accepting) => Ok(Running { address, handle, run }),
+    }
 }
 
 fn config(settings: &Settings, store: Option<&Path>) -> BrokerConfig {
@@ -159,6 +176,7 @@ fn config(settings: &Settings, store: Option<&Path>) -> BrokerConfig {
         .with_max_clients(CLIENTS)
         .with_max_packet_size(LARGEST_MESSAGE)
         .with_max_retained_messages(RETAINED)
+        .with_client_channel_capacity(LANE)
         .with_sys_topics_enabled(false)
         .with_storage(storage)
 }
@@ -172,47 +190,4 @@ fn is_writable(folder: &Path) -> bool {
         warn!(%error, folder = %folder.display(), "broker.state_dir cannot be used; retained messages will not survive a restart");
     }
     written.is_ok()
-}
-
-fn password(settings: &Settings) -> Result<Option<SecretString>, Error> {
-    let Some(path) = &settings.password_file else { return Ok(settings.password.clone()) };
-    let text = fs::read_to_string(path).map_err(Error::Password)?;
-    Ok(Some(text.trim_end_matches(['\r', '\n']).into()))
-}
-
-/// Everybody, or one user.
-struct Users(Option<(String, SecretString)>);
-
-impl Users {
-    fn admits(&self, packet: &ConnectPacket) -> bool {
-        let Some((user, password)) = &self.0 else { return true };
-        let given = packet.password.as_deref().unwrap_or_default();
-        let is_user = packet.username.as_deref() == Some(user.as_str());
-        // How long the comparison takes must not tell how much of a guess was right.
-        is_user & bool::from(password.expose_secret().as_bytes().ct_eq(given))
-    }
-}
-
-type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-impl AuthProvider for Users {
-    fn authenticate<'a>(
-        &'a self,
-        packet: &'a ConnectPacket,
-        _: SocketAddr,
-    ) -> Answer<'a, mqtt5::Result<AuthResult>> {
-        let result = match self.admits(packet) {
-            true => AuthResult::success(),
-            false => AuthResult::fail(ReasonCode::BadUsernameOrPassword),
-        };
-        Box::pin(async { Ok(result) })
-    }
-
-    fn authorize_publish<'a>(&'a self, _: &str, _: Option<&'a str>, _: &'a str) -> Answer<'a, bool> {
-        Box::pin(async { true })
-    }
-
-    fn authorize_subscribe<'a>(&'a self, _: &str, _: Option<&'a str>, _: &'a str) -> Answer<'a, bool> {
-        Box::pin(async { true })
-    }
 }

@@ -72,6 +72,17 @@ for version, name in [(mqtt.MQTTv311, "v311"), (mqtt.MQTTv5, "v5")]:
     mortal = Client(f"{name}-mortal", version, will=f"{name}/will")
     mortal.client._sock.close()
     two.expect(f"{name}/will", "gone", False)
+    polite = Client(f"{name}-polite", version, will=f"{name}/polite")
+    polite.client.disconnect()
+    late = Client(f"{name}-late", version)
+    late.subscribe(f"{name}/+", qos=0)
+    late.expect(f"{name}/will", "gone", True)
+    # The end, as heard by those who were there all along and by the latecomer.
+    one.publish(f"{name}/end", "")
+    for witness in [two, late]:
+        witness.expect(f"{name}/end", "", False)
+        wills = [message[0] for message in witness.heard if message[1] == "gone"]
+        assert wills == [f"{name}/will"], "the will of one who said goodbye is not spoken"
 
 # What only version 5 can say.
 five = Client("five", mqtt.MQTTv5)
@@ -87,4 +98,8 @@ mute.publish("echo", "mine")
 five.publish("echo", "yours")
 mute.expect("echo", "yours", False)
 assert ("echo", "mine", False) not in mute.heard, "no local"
+keen = Client("keen", mqtt.MQTTv5)
+keen.subscribe("flags", options=SubscribeOptions(qos=1, retainAsPublished=True))
+five.publish("flags", "retained", retain=True)
+keen.expect("flags", "retained", True)
 print("all of it")

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use kasa2mqtt::broker::Broker;
 use kasa2mqtt::broker::settings::Settings;
 
-use super::house::FREE;
 use super::mosquitto::Mosquitto;
+use super::port;
 
 pub enum AnyBroker {
     Embedded(Option<Broker>, SocketAddr),
@@ -15,7 +15,9 @@ pub enum AnyBroker {
 
 impl AnyBroker {
     pub async fn embedded() -> AnyBroker {
-        let broker = Broker::start(Settings { listen: FREE, ..Settings::default() }).await.unwrap();
+        // Not port 0: it may be asked to come back on the same one.
+        let settings = Settings { listen: port::unused(), ..Settings::default() };
+        let broker = Broker::start(settings).await.unwrap();
         let address = broker.address();
         AnyBroker::Embedded(Some(broker), address)
     }

@@ -7,6 +7,7 @@ pub mod broker;
 pub mod house;
 pub mod mosquitto;
 pub mod peers;
+pub mod port;
 pub mod watcher;
 
 use std::future::Future;

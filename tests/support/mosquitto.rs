@@ -1,7 +1,7 @@
 //! A real mosquitto, started on a free port of loopback.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-use super::soon;
+use super::{port, soon};
 
 pub struct Mosquitto {
     address: SocketAddr,
@@ -27,11 +27,9 @@ impl Mosquitto {
     pub async fn start_with(options: &str) -> Mosquitto {
         // mosquitto has no port 0: take a free one, and another if somebody was quicker.
         for _ in 0..20 {
-            let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-            let address = free.local_addr().unwrap();
-            drop(free);
             let folder = TempDir::new().unwrap();
-            let mut mosquitto = Mosquitto { address, folder, options: options.into(), child: None };
+            let mut mosquitto =
+                Mosquitto { address: port::unused(), folder, options: options.into(), child: None };
             if mosquitto.launch().await {
                 return mosquitto;
             }
@@ -48,6 +46,15 @@ impl Mosquitto {
         self.folder.path().join(name)
     }
 
+    /// Asks it to end, and waits: its clients are told, its retained messages saved if it was told to.
+    pub async fn terminate(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        let id = child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        soon("mosquitto's end", tokio::task::spawn_blocking(move || child.wait())).await.unwrap().unwrap();
+    }
+
+    /// Ends it without a word, as a power cut does.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
@@ -55,7 +62,7 @@ impl Mosquitto {
         }
     }
 
-    /// On the same port, remembering nothing.
+    /// On the same port; it remembers nothing, unless its options say `persistence true` and where.
     pub async fn restart(&mut self) {
         self.kill();
         assert!(self.launch().await, "mosquitto does not start again");

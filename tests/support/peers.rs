@@ -15,7 +15,7 @@ fn cache(path: &str) -> PathBuf {
 pub async fn kasa(plug: SocketAddr, arguments: &[&str]) -> Output {
     let mut command = tokio::process::Command::new(cache("venv/bin/kasa"));
     command.args(["--host", &plug.ip().to_string(), "--port", &plug.port().to_string(), "--type", "plug"]);
-    let output = super::soon("kasa", command.args(arguments).output()).await.unwrap();
+    let output = super::soon("kasa", command.args(arguments).kill_on_drop(true).output()).await.unwrap();
     assert!(
         output.status.success(),
         "kasa {arguments:?}: {}{}",
@@ -27,7 +27,9 @@ pub async fn kasa(plug: SocketAddr, arguments: &[&str]) -> Output {
 
 /// A Python with paho-mqtt.
 pub fn python() -> tokio::process::Command {
-    tokio::process::Command::new(cache("venv/bin/python"))
+    let mut command = tokio::process::Command::new(cache("venv/bin/python"));
+    command.kill_on_drop(true);
+    command
 }
 
 /// The npm simulator: plugs that were written by somebody else.
