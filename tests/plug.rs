@@ -176,6 +176,12 @@ async fn a_plug_that_refuses_everything_is_heard() {
     let (outcome, reading) = owner.order(&[ON]).await;
     assert!(matches!(outcome, Err(Error::Refused { code: -7, .. })), "{outcome:?}");
     assert!(!reading.unwrap().outlets[0].relay, "state is what the plug confirmed");
+    owner.order(&[Action::Refresh]).await.0.unwrap_err();
+    let (outcome, _) = owner.order(&[ON]).await;
+    assert!(
+        matches!(outcome, Err(Error::Refused { code: -7, .. })),
+        "asked again and not taken for offline: {outcome:?}"
+    );
 }
 
 #[tokio::test]

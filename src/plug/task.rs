@@ -133,7 +133,8 @@ impl Owner {
     fn failed(&mut self, error: &Error) {
         let now = Instant::now();
         self.schedule.failed(now.into_std(), fastrand::f64());
-        self.last_failure = Some((now, error.clone()));
+        // A plug that answers, however badly, is there to be asked again.
+        self.last_failure = Some((now, error.clone())).filter(|(_, error)| error.is_contact_failure());
     }
 
     /// Reads everything.
