@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep_until, timeout};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::bridge::core::Core;
 use crate::bridge::message::Publish;
@@ -128,6 +128,9 @@ async fn bridge(config: &Config, url: BrokerUrl, shutdown: impl Future<Output = 
 
     let mut ends = Ends { reports, events, outbox, inboxes };
     info!(plugs = core.fleet().len(), "kasa2mqtt {} is running", env!("CARGO_PKG_VERSION"));
+    if config.plug.is_empty() {
+        warn!("no plugs are configured: add a [[plug]] with its host for each");
+    }
     let ended = tokio::select! {
         ended = serve(&mut core, &mut ends, &mut plugs, shutdown) => ended?,
         () = &mut session => return Err(Error::Worker("the broker's session")),

@@ -9,10 +9,7 @@ use kasa2mqtt::cli::{self, Cli, Command};
 use kasa2mqtt::config;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// One thread: a poll or a command is a few microseconds of work between waits, and hops between threads would cost
-/// more than they gain.
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => error.exit(),
@@ -21,7 +18,19 @@ async fn main() -> ExitCode {
         eprintln!("kasa2mqtt: --log: {error}");
         return ExitCode::from(2);
     }
-    match run(cli).await {
+    // One thread: a poll or a command is a few microseconds of work between waits, and hops between threads would cost
+    // more than they gain.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("kasa2mqtt: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(run(cli));
+    // Not by dropping it, which would wait for a resolver that does not answer.
+    runtime.shutdown_background();
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("kasa2mqtt: {error}");

@@ -18,6 +18,7 @@ use support::watcher::Watcher;
 against_both_brokers! {
     a_command_moves_the_relay_and_the_state_follows
     the_button_is_noticed_and_the_led_and_a_restart_obey
+    each_plug_has_its_own_interval
     a_command_that_cannot_be_done_is_answered
     killing_the_program_fires_the_will
     a_terminated_program_says_goodbye
@@ -71,6 +72,9 @@ async fn a_command_moves_the_relay_and_the_state_follows(broker: AnyBroker) {
         assert!(!result.retain && result.payload.contains(r#""ok":true"#), "{result:?}");
         watcher.hear(&name, state("ON")).await;
     }
+    let info = watcher.hear("kasa/bridge/info", |_| true).await.payload;
+    let info: Value = serde_json::from_str(&info).unwrap();
+    assert_eq!(info["version"], env!("CARGO_PKG_VERSION"));
     // The load of a plug that is on shows at the poll that confirms.
     watcher
         .hear("kasa/plug-0", |payload| {
@@ -97,6 +101,20 @@ async fn the_button_is_noticed_and_the_led_and_a_restart_obey(broker: AnyBroker)
     watcher.hear("kasa/plug-0/result", |payload| payload.contains(r#""ok":true,"command":"get""#)).await;
     watcher.publish("kasa/plug-0/set/reboot", "PRESS", false).await;
     soon("a restart", plugs[0].counts().wait_for(|counts| counts.reboots == 1)).await.unwrap();
+}
+
+async fn each_plug_has_its_own_interval(broker: AnyBroker) {
+    let plugs = plugs(&["HS100-G1", "HS100-G1"]).await;
+    let watcher = watch(&broker).await;
+    let mut config = config(Some(broker.address()), &plugs);
+    config.poll.interval = Duration::from_secs(3600);
+    config.plug[1].interval = Some(Duration::from_secs(1));
+    let _bridge = Bridge::start(config);
+    watcher.hear("kasa/plug-0", state("OFF")).await;
+    watcher.hear("kasa/plug-1", state("OFF")).await;
+    soon("polls", plugs[1].counts().wait_for(|counts| counts.requests >= 4)).await.unwrap();
+    // One for the acquaintance, and one at most at the random moment from which the hours count.
+    assert!(plugs[0].counts().borrow().requests <= 2);
 }
 
 async fn a_command_that_cannot_be_done_is_answered(broker: AnyBroker) {

@@ -13,6 +13,7 @@ use kasa2mqtt::mqtt::session::{self, Event, Identity};
 use kasa2mqtt::mqtt::settings::{BrokerUrl, Settings};
 use kasa2mqtt::mqtt::tls;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use support::bridge::Program;
 use support::mosquitto::Mosquitto;
 use support::soon;
 use tokio::sync::mpsc;
@@ -102,6 +103,27 @@ async fn a_given_authority_is_trusted_and_the_systems_are_not_enough() {
     let strangers = Papers::new();
     let told = failure(&settings(&strangers), &url("localhost", &broker)).await;
     assert!(told.needs_a_person && told.text.contains("invalid peer certificate"), "{told:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs mosquitto: tests/run"]
+async fn the_systems_authorities_are_trusted_where_none_is_given() {
+    use std::io::BufRead;
+    let papers = Papers::new();
+    let broker = Mosquitto::start_with(&papers.listener("")).await;
+    let mut child = Program::command()
+        .args(["run", "--log", "info"])
+        .env("KASA2MQTT_MQTT__URL", url("localhost", &broker).to_string())
+        // Where the system's store is said to be.
+        .env("SSL_CERT_FILE", papers.path("ca.pem"))
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufReader::new(child.stderr.take().unwrap()).lines();
+    let connected = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("connect")));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let line = connected.expect("a line").unwrap();
+    assert!(line.contains("connected to the broker"), "{line}");
 }
 
 #[tokio::test]
