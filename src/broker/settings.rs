@@ -18,7 +18,9 @@ pub struct Settings {
     pub password: Option<SecretString>,
     /// File that holds the password.
     pub password_file: Option<PathBuf>,
-    /// Folder in which retained messages survive a restart; without one they are kept in memory.
+    /// Folder in which retained messages survive a restart; without one they are kept in memory. Each message is a file,
+    /// written again whenever it changes (measured: some 1,000 a second, and 13 s to read 40,000 at the start, in a
+    /// debug build): for some dozens of plugs, not for thousands, and not for a flash card that should last.
     pub state_dir: Option<PathBuf>,
 }
 
