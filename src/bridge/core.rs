@@ -173,7 +173,7 @@ impl Core {
     pub fn stop(&mut self, now: Instant) {
         self.stopping = true;
         self.birth = Birth::None;
-        self.ready.clear();
+        // What is ready was promised to the projection, and is one owner's at most.
         self.projection.unmark_all();
         for (no, command, failure) in self.fleet.drain() {
             self.finish(now, no, &command, Some(&failure));

@@ -268,6 +268,22 @@ fn every_command_has_one_result_whatever_becomes_of_it() {
 }
 
 #[test]
+fn a_stop_right_after_the_beginning_still_ends_with_offline() {
+    let mut house = House::new();
+    house.core.session_opened(house.now);
+    // The first of the bridge's messages is on its way, the others are ready.
+    let first = house.core.next_publish(house.now).unwrap();
+    assert_eq!((first.topic.as_str(), &first.payload[..]), ("kasa/bridge/state", &b"online"[..]));
+    house.core.stop(house.now);
+    house.settle();
+    assert!(!house.core.has_said_all(), "online is not acknowledged yet");
+    house.core.acknowledged(first.ticket);
+    house.settle();
+    assert_eq!(house.retained["kasa/bridge/state"], "offline");
+    assert!(house.core.has_said_all());
+}
+
+#[test]
 fn offline_takes_three_failures_and_fifteen_seconds_and_online_one_answer() {
     let mut house = House::lit();
     let availability = |house: &House| house.retained["kasa/desk-lamp/availability"].clone();
