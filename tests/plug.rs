@@ -242,8 +242,10 @@ async fn a_task_ends_when_nobody_can_order_any_more() {
 
 #[tokio::test]
 async fn nobody_there_is_a_refusal_at_once() {
-    let address = FREE;
-    let free = tokio::net::TcpListener::bind(address).await.unwrap().local_addr().unwrap();
+    // Bound, so that nobody else listens there.
+    let bound = tokio::net::TcpSocket::new_v4().unwrap();
+    bound.bind(FREE).unwrap();
+    let free = bound.local_addr().unwrap();
     let (_inbox, orders) = mpsc::channel(1);
     let (sender, mut reports) = mpsc::channel(16);
     let settings = Settings {
