@@ -233,6 +233,21 @@ async fn another_plug_at_the_same_address_is_never_used() {
 }
 
 #[tokio::test]
+async fn a_connection_that_ends_under_an_order_is_made_anew_and_the_order_done_once() {
+    let plug = one("HS100-G3").await;
+    let mut owner = Owner::new(&plug, SELDOM);
+    owner.good_poll().await;
+    for round in 0..20 {
+        // Every connection ends at once, and comes back; sometimes the task has noticed, sometimes not.
+        plug.behave(Behaviour { deaf: true, ..Behaviour::default() }).await;
+        plug.behave(Behaviour::default()).await;
+        let to = if round % 2 == 0 { Switch::On } else { Switch::Off };
+        owner.order(&[Action::Relay { outlet: 0, to }]).await.0.unwrap();
+    }
+    assert_eq!(plug.counts().borrow().relay_commands, 20);
+}
+
+#[tokio::test]
 async fn a_task_ends_when_nobody_can_order_any_more() {
     let plug = one("HS100-G1").await;
     let owner = Owner::new(&plug, SELDOM);

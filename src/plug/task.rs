@@ -14,7 +14,7 @@ use super::error::Error;
 use super::link::Link;
 use super::mac::Mac;
 use super::reading::Reading;
-use super::reply::printable;
+use super::reply::{Reply, printable};
 use super::request;
 use super::schedule::Schedule;
 
@@ -201,10 +201,14 @@ impl Owner {
             _ => self.read().await?,
         };
         let Some((request, method)) = request::request(action, &reading)? else { return Ok(()) };
-        if Instant::now().into_std() >= deadline {
-            return Err(Error::Stale);
+        let mut outcome = self.tell(&request, deadline, false).await;
+        if action.is_repeatable() && outcome.as_ref().is_err_and(Error::is_lost_connection) {
+            // The plug closed the connection under the request. Whoever answers now is asked for its identity first; a
+            // plug that closes after each reply has to be told on yet another connection, right after that.
+            self.read().await?;
+            outcome = self.tell(&request, deadline, true).await;
         }
-        self.link.exchange(&request, action.is_repeatable()).await?.confirm(method)?;
+        outcome?.confirm(method)?;
         self.reading = Some(Arc::new(confirmed(&reading, action)));
         let now = Instant::now().into_std();
         match action {
@@ -215,6 +219,19 @@ impl Owner {
             _ => self.schedule.commanded(now),
         }
         Ok(())
+    }
+
+    /// One exchange, not begun after `deadline`.
+    async fn tell(
+        &mut self,
+        request: &[u8],
+        deadline: std::time::Instant,
+        repeatable: bool,
+    ) -> Result<Reply, Error> {
+        if Instant::now().into_std() >= deadline {
+            return Err(Error::Stale);
+        }
+        self.link.exchange(request, repeatable).await
     }
 }
 
