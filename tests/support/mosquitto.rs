@@ -7,7 +7,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::net::TcpStream;
 
 use super::{port, soon};
 
@@ -74,8 +73,10 @@ impl Mosquitto {
         let SocketAddr::V4(address) = self.address else { panic!("IPv4") };
         write!(file, "listener {} {}\n{}", address.port(), address.ip(), self.options).unwrap();
         let binary = std::env::var("KASA2MQTT_TEST_MOSQUITTO").unwrap_or("/usr/sbin/mosquitto".into());
-        let child =
-            Command::new(&binary).arg("-c").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        // It logs to standard error: a file, so that nobody has to empty a pipe.
+        let log = self.file("mosquitto.log");
+        let stderr = std::fs::File::create(&log).unwrap();
+        let child = Command::new(&binary).arg("-c").arg(&config).stdout(Stdio::null()).stderr(stderr).spawn();
         let child = child.unwrap_or_else(|error| panic!("{binary}: {error}: tests/run installs it"));
         let child = self.child.insert(child);
         soon("mosquitto", async {
@@ -83,10 +84,11 @@ impl Mosquitto {
                 if child.try_wait().unwrap().is_some() {
                     return false;
                 }
-                if TcpStream::connect(self.address).await.is_ok() {
+                // It says so once it listens. That something accepts connections would not do: another mosquitto, of a
+                // test program beside this one, may have been quicker.
+                if std::fs::read_to_string(&log).unwrap().contains(" running") {
                     return true;
                 }
-                // The only sign that it listens is that it listens.
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         })
