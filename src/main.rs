@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use kasa2mqtt::app::{self, Ended};
 use kasa2mqtt::cli::{self, Cli, Command};
 use kasa2mqtt::config;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 fn main() -> ExitCode {
     let cli = match cli::parse(std::env::args_os()) {
@@ -40,14 +40,19 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
+    // Once for all restarts: what arrives between two of them must not be lost.
+    let mut signals = Signals::new()?;
     match cli.command.unwrap_or(Command::Run) {
         Command::Check => println!("{}", cli::check::describe(&config::load(cli.config.as_deref())?)),
-        Command::Plug(plug) => cli::plug::run(&plug).await?,
-        Command::Simulate(simulate) => cli::simulate::run(simulate, stopped()?).await?,
-        Command::Demo => cli::demo::run(stopped()?).await?,
+        Command::Plug(plug) => tokio::select! {
+            done = cli::plug::run(&plug) => done?,
+            () = signals.stopped() => return Err("interrupted".into()),
+        },
+        Command::Simulate(simulate) => cli::simulate::run(simulate, signals.stopped()).await?,
+        Command::Demo => cli::demo::run(signals.stopped()).await?,
         Command::Run => loop {
             let config = config::load(cli.config.as_deref())?;
-            if app::run(&config, stopped()?).await? == Ended::Stopped {
+            if app::run(&config, signals.stopped()).await? == Ended::Stopped {
                 break;
             }
         },
@@ -55,14 +60,25 @@ async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Completes when the program is told to stop, by Ctrl-C or by the service manager.
-fn stopped() -> std::io::Result<impl Future<Output = ()>> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move {
+/// Ctrl-C, and the service manager's way to say the same.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Completes when the program is told to stop.
+    async fn stopped(&mut self) {
         tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
-    })
+    }
 }

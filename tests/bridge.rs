@@ -344,3 +344,39 @@ async fn the_broker_dies_again_and_again_under_commands(mut broker: AnyBroker) {
         on = !on;
     }
 }
+
+/// The program with nothing but plugs configured: its own broker, with a user, also after a restart by request.
+#[tokio::test]
+async fn the_program_brings_its_own_broker_and_starts_afresh_when_asked() {
+    let plugs = plugs(&["HS110-G3"]).await;
+    let address = support::port::unused();
+    let mut command = Program::command();
+    command.arg("run").stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    command.env("KASA2MQTT_BROKER__LISTEN", address.to_string());
+    command.env("KASA2MQTT_BROKER__USERNAME", "kasa").env("KASA2MQTT_BROKER__PASSWORD", "0123");
+    command.env("KASA2MQTT_PLUG", format!("[{{host=\"{}\", name=\"lamp\"}}]", plugs[0].address()));
+    let program = Program::spawn(&mut command);
+    for on in [true, false] {
+        let watcher = soon("the broker", async {
+            loop {
+                let mut options = support::watcher::options(address);
+                options.set_credentials("kasa", "0123");
+                let watcher = Watcher::connect_with(options).await;
+                if !watcher.log.borrow().ended {
+                    return watcher;
+                }
+                // Refused: it does not listen yet, and says so in no other way.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+        watcher.subscribe("kasa/#").await;
+        watcher.hear("kasa/lamp", |_| true).await;
+        watcher.publish("kasa/lamp/set", if on { "ON" } else { "OFF" }, false).await;
+        moved(&plugs[0], on).await;
+        watcher.publish("kasa/bridge/request/restart", "{}", false).await;
+        watcher.wait("the broker to go", |log| log.ended).await;
+    }
+    program.signal("TERM");
+    assert!(program.ended().await.success());
+}
