@@ -41,7 +41,7 @@ pub enum Error {
     )]
     HalfUser,
     /// The password cannot be read.
-    #[error("broker.password_file: {0}")]
+    #[error("{0}")]
     Password(io::Error),
     /// The crate gave up.
     #[error("the embedded broker did not start: {0}")]

@@ -13,6 +13,7 @@
 //! | [`mqtt`] | the connection to the broker; the only room that names the client crate |
 //! | [`bridge`] | pure: every plug and what is known of it, topics, commands, discovery, what ought to be retained |
 //! | [`plug`] | one plug: cipher, requests and readings (pure), and the task that owns its connection |
+//! | [`secret`] | passwords from the configuration or from files |
 //! | [`sim`] | simulated plugs; knows nothing of the rest but the cipher |
 //!
 //! A command's way: `mqtt::session` → [`bridge::core`] (topic and payload to an order) → `plug::task` (one round trip;
@@ -43,4 +44,5 @@ pub mod cli;
 pub mod config;
 pub mod mqtt;
 pub mod plug;
+pub mod secret;
 pub mod sim;

@@ -21,7 +21,7 @@ use tracing::{info, warn};
 use super::users::Users;
 use super::{Broker, Error, Settings};
 
-/// The largest message, in bytes: the list of 10,000 plugs has about 4 MB.
+/// The largest message, in bytes: the list of 10,000 plugs has a few MB.
 const LARGEST_MESSAGE: usize = 16 << 20;
 
 /// Four topics for each of 10,000 plugs, and room for others'.

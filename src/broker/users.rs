@@ -1,6 +1,5 @@
 //! Who may connect to the embedded broker.
 
-use std::fs;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -12,6 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
 use super::{Error, Settings};
+use crate::secret;
 
 /// Everybody, or one user. There is no lock-out: the crate's counts by address, so that one badly configured program
 /// on this machine would lock out the bridge.
@@ -24,7 +24,12 @@ impl Users {
     /// A name without a password or the reverse, which must not end as "everybody"; or nobody named although others
     /// than this machine can connect.
     pub fn of(settings: &Settings) -> Result<Users, Error> {
-        match (&settings.username, password(settings)?) {
+        let password = secret::read(
+            "broker.password_file",
+            settings.password.as_ref(),
+            settings.password_file.as_deref(),
+        );
+        match (&settings.username, password.map_err(Error::Password)?) {
             (None, None) if settings.listen.ip().is_loopback() => Ok(Users(None)),
             (None, None) => Err(Error::Anonymous(settings.listen)),
             (Some(name), Some(password)) if !name.is_empty() && !password.expose_secret().is_empty() => {
@@ -44,12 +49,6 @@ impl Users {
         let is_password = password.expose_secret().as_bytes().ct_eq(given_password);
         (is_name & is_password).into()
     }
-}
-
-fn password(settings: &Settings) -> Result<Option<SecretString>, Error> {
-    let Some(path) = &settings.password_file else { return Ok(settings.password.clone()) };
-    let text = fs::read_to_string(path).map_err(Error::Password)?;
-    Ok(Some(text.trim_end_matches(['\r', '\n']).into()))
 }
 
 type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -1,6 +1,5 @@
 //! `kasa2mqtt plug HOST ...`: one plug, once, without a broker.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -135,14 +134,14 @@ async fn answer(link: &mut Link, what: &What) -> Result<(String, Value), Error> 
     Ok((done, json!({"ok": true})))
 }
 
-async fn read(link: &mut Link) -> Result<Arc<Reading>, Error> {
+async fn read(link: &mut Link) -> Result<Reading, Error> {
     let reply = link.exchange(request::GET_SYSINFO, true).await?;
     let mut reading = Reading::parse(&reply, SystemTime::now())?;
     if reading.has_meter() {
         let reply = link.exchange(request::GET_SYSINFO_AND_ENERGY, true).await?;
         reading = Reading::parse(&reply, SystemTime::now())?;
     }
-    Ok(Arc::new(reading))
+    Ok(reading)
 }
 
 async fn raw(link: &mut Link, request: &str) -> Result<Reply, Error> {

@@ -27,7 +27,7 @@ const REQUESTS: usize = 128;
 /// The largest message anybody may send us, in bytes. A larger one ends the connection.
 const LARGEST_IN: usize = 4 << 20;
 
-/// The largest message we send, in bytes: the list of 10,000 plugs has about 4 MB.
+/// The largest message we send, in bytes: the list of 10,000 plugs has a few MB.
 const LARGEST_OUT: usize = 16 << 20;
 
 /// Time for name resolution, TCP, TLS and CONNACK together.

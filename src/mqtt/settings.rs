@@ -1,13 +1,14 @@
 //! `[mqtt]`: which broker, and as whom.
 
 use std::fmt;
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
 use serde::Deserialize;
+
+use crate::secret;
 
 /// `[mqtt]`
 #[derive(Debug, Clone, Deserialize)]
@@ -56,12 +57,7 @@ impl Default for Settings {
 impl Settings {
     /// The password, from wherever it is. A file is read now, so that a changed one is used without a restart.
     pub fn secret(&self) -> io::Result<Option<SecretString>> {
-        let Some(path) = &self.password_file else { return Ok(self.password.clone()) };
-        let text = fs::read_to_string(path).map_err(|error| {
-            io::Error::new(error.kind(), format!("mqtt.password_file: {}: {error}", path.display()))
-        })?;
-        let text = text.strip_suffix('\n').unwrap_or(&text);
-        Ok(Some(text.strip_suffix('\r').unwrap_or(text).into()))
+        secret::read("mqtt.password_file", self.password.as_ref(), self.password_file.as_deref())
     }
 }
 
