@@ -9,6 +9,7 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::json;
@@ -27,6 +28,7 @@ use crate::config::Config;
 use crate::mqtt::connection::Will;
 use crate::mqtt::session::{self, Event, Identity};
 use crate::mqtt::settings::BrokerUrl;
+use crate::plug::owner::{self, Wall};
 use crate::plug::task::{self, Order, Report};
 
 /// Messages between the core and the broker's session; few, so that the newest state is rendered late.
@@ -163,6 +165,8 @@ fn settings(config: &Config, topics: Topics) -> render::Settings {
         homeassistant: config.homeassistant.clone(),
         heartbeat: Some(config.publish.heartbeat).filter(|heartbeat| !heartbeat.is_zero()),
         command_ttl: config.commands.ttl,
+        raw: config.commands.raw,
+        destructive: config.commands.destructive.clone(),
         summary,
         started: SystemTime::now(),
     }
@@ -176,16 +180,21 @@ fn spawn_plugs(
 ) -> Vec<mpsc::Sender<Box<Order>>> {
     let count = u32::try_from(config.plug.len()).unwrap_or(u32::MAX);
     let spread = FIRST_POLLS_APART.saturating_mul(count);
+    let keeper = Arc::new(config.clock.keeper());
+    let wall: Wall = Arc::new(SystemTime::now);
     let spawn = |plug: &crate::plug::settings::Plug| {
         let address = plug.host.to_string();
         let no = core.add_plug(address, plug.name.clone());
         let interval = plug.interval.unwrap_or(config.poll.interval);
-        let settings = task::Settings {
+        let settings = owner::Settings {
             host: plug.host.host.clone(),
             port: plug.host.port,
             interval,
+            energy_interval: config.poll.energy_interval,
             timeout: config.poll.timeout,
             first_poll: spread.min(interval).mul_f64(fastrand::f64()),
+            keeper: Arc::clone(&keeper),
+            wall: Arc::clone(&wall),
         };
         // One order is on its way to a plug at any time.
         let (inbox, orders) = mpsc::channel(1);

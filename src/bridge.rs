@@ -4,6 +4,7 @@
 
 pub mod birth;
 pub mod command;
+pub mod components;
 pub mod core;
 pub mod deadband;
 pub mod discovery;

@@ -5,6 +5,7 @@ pub mod demo;
 pub mod log;
 pub mod plug;
 pub mod simulate;
+mod table;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -56,7 +57,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
 mod tests {
     use clap::CommandFactory;
 
-    use super::plug::{LedTo, What};
+    use super::plug::{To, What};
     use super::*;
 
     fn cli(line: &str) -> Result<Cli, clap::Error> {
@@ -81,8 +82,8 @@ mod tests {
             Some(Command::Plug(plug)) => plug.action,
             other => panic!("{other:?}"),
         };
-        assert_eq!(what("on"), What::On);
-        assert_eq!(what("led off"), What::Led { to: LedTo::Off });
+        assert_eq!(what("on"), What::On { time: None });
+        assert_eq!(what("led off"), What::Led { to: To::Off });
         assert_eq!(what("alias Lamp"), What::Alias { name: "Lamp".into() });
         assert_eq!(what("state --json"), What::State);
     }

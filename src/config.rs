@@ -16,7 +16,7 @@ use serde::Deserialize;
 use crate::bridge::settings::{Commands, HomeAssistant, Publish};
 use crate::broker;
 use crate::mqtt;
-use crate::plug::settings::{Plug, Poll};
+use crate::plug::settings::{Clock, Plug, Poll};
 
 /// Everything that can be configured; see `config.example.toml`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -32,6 +32,8 @@ pub struct Config {
     pub publish: Publish,
     /// What becomes of commands.
     pub commands: Commands,
+    /// The clocks of plugs.
+    pub clock: Clock,
     /// How plugs are asked.
     pub poll: Poll,
     /// The plugs.

@@ -5,19 +5,20 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kasa2mqtt::plug::command::{Action, Switch};
+use kasa2mqtt::plug::command::{Action, Outlets, Switch};
 use kasa2mqtt::plug::error::Error;
+use kasa2mqtt::plug::owner::Settings;
 use kasa2mqtt::plug::reading::Reading;
-use kasa2mqtt::plug::task::{self, Event, Order, Report, Settings};
+use kasa2mqtt::plug::task::{self, Event, Order, Report};
 use kasa2mqtt::sim::model::Model;
 use kasa2mqtt::sim::plug::SimPlug;
 use kasa2mqtt::sim::server::{Behaviour, Reply, Simulator};
-use support::house::{FREE, plugs};
+use support::house::{FREE, owner, plugs};
 use support::soon;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-const ON: Action = Action::Relay { outlet: 0, to: Switch::On };
+const ON: Action = Action::Relay { outlets: Outlets::All, to: Switch::On };
 
 /// A task, and what the core would have of it.
 struct Owner {
@@ -33,8 +34,7 @@ impl Owner {
     }
 
     fn with_timeout(plug: &Simulator, interval: Duration, timeout: Duration) -> Owner {
-        let (host, port) = (plug.address().ip().to_string(), plug.address().port());
-        let settings = Settings { host, port, interval, timeout, first_poll: Duration::ZERO };
+        let settings = Settings { timeout, ..owner(plug.address(), interval) };
         let (inbox, orders) = mpsc::channel(1);
         let (sender, reports) = mpsc::channel(16);
         let task = tokio::spawn(task::run((), settings, orders, sender));
@@ -75,7 +75,7 @@ impl Owner {
 
     async fn done(&mut self) -> (Result<(), Error>, Option<Arc<Reading>>) {
         loop {
-            if let Event::Done { order, outcome, reading } = self.report().await {
+            if let Event::Done { order, outcome, reading, .. } = self.report().await {
                 assert_eq!(order, self.orders);
                 return (outcome, reading);
             }
@@ -112,8 +112,9 @@ async fn an_order_is_one_exchange_and_its_confirmation_is_the_state() {
     assert!(reading.unwrap().outlets[0].relay);
     assert_eq!(plug.counts().borrow().requests, before + 1);
     assert!(owner.good_poll().await.outlets[0].relay, "and a poll confirms it soon");
-    let (_, reading) =
-        owner.order(&[Action::Relay { outlet: 0, to: Switch::Toggle }, Action::Led(Switch::Off)]).await;
+    let (_, reading) = owner
+        .order(&[Action::Relay { outlets: Outlets::All, to: Switch::Toggle }, Action::Led(Switch::Off)])
+        .await;
     let reading = reading.unwrap();
     assert_eq!((reading.outlets[0].relay, reading.led), (false, Some(false)));
 }
@@ -135,7 +136,7 @@ async fn every_habit_of_a_healthy_plug_is_fine() {
             assert!(owner.polled().await.is_ok(), "{habit:?}");
             let to = if round % 2 == 0 { Switch::On } else { Switch::Off };
             owner
-                .order(&[Action::Relay { outlet: 0, to }])
+                .order(&[Action::Relay { outlets: Outlets::All, to }])
                 .await
                 .0
                 .unwrap_or_else(|error| panic!("{habit:?}: {error}"));
@@ -242,7 +243,7 @@ async fn a_connection_that_ends_under_an_order_is_made_anew_and_the_order_done_o
         plug.behave(Behaviour { deaf: true, ..Behaviour::default() }).await;
         plug.behave(Behaviour::default()).await;
         let to = if round % 2 == 0 { Switch::On } else { Switch::Off };
-        owner.order(&[Action::Relay { outlet: 0, to }]).await.0.unwrap();
+        owner.order(&[Action::Relay { outlets: Outlets::All, to }]).await.0.unwrap();
     }
     assert_eq!(plug.counts().borrow().relay_commands, 20);
 }
@@ -263,13 +264,7 @@ async fn nobody_there_is_a_refusal_at_once() {
     let free = bound.local_addr().unwrap();
     let (_inbox, orders) = mpsc::channel(1);
     let (sender, mut reports) = mpsc::channel(16);
-    let settings = Settings {
-        host: free.ip().to_string(),
-        port: free.port(),
-        interval: SELDOM,
-        timeout: Duration::from_secs(5),
-        first_poll: Duration::ZERO,
-    };
+    let settings = owner(free, SELDOM);
     let _task = tokio::spawn(task::run((), settings, orders, sender));
     let report = soon("a report", reports.recv()).await.unwrap();
     assert!(matches!(report.event, Event::Polled(Err(Error::Connect(_)))), "{report:?}");

@@ -2,32 +2,21 @@
 //! through one of its methods; orders to plugs and messages to the broker are pulled out. Each step is O(1) in the
 //! number of plugs, but for a new session and a birth, which mark them all.
 
+mod commands;
+
 use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
-
-use tracing::{debug, info, warn};
 
 use crate::plug::task::{Order, Report};
 
 use super::birth::{Birth, Step};
-use super::command::{self, Rejected};
 use super::fleet::Fleet;
-use super::message::{Message, Publish};
+use super::message::Publish;
 use super::overview;
 use super::plug::{Outcome, PlugNo};
-use super::queue::Pending;
 use super::render::{self, Settings};
-use super::request;
-use super::result::{self, Failure};
 use super::retained::{Owner, Projection, Retained, Role, Ticket};
 use super::spacing::Spacing;
-use super::topics::Incoming;
-
-/// Answers kept for a broker that is away or slow; beyond it the oldest go.
-const ANSWERS: usize = 4096;
-
-/// Command topics remembered for warning once.
-const WARNED_TOPICS: usize = 256;
 
 /// The list of all plugs is rendered at most once in this time for every hundred plugs.
 const DEVICES_APART: Duration = Duration::from_secs(1);
@@ -125,50 +114,6 @@ impl Core {
         self.follow(now, no, outcome);
     }
 
-    /// A message arrived on one of [`filters`](crate::bridge::topics::Topics::filters). `delay` is how long to let
-    /// Home Assistant settle after a birth.
-    pub fn message(&mut self, now: Instant, message: Message, delay: Duration) {
-        match self.settings.topics.parse(&message.topic) {
-            // Its retained birth may be a year old, and a new session has announced everything anyway.
-            Some(Incoming::HomeAssistant) if !message.retain && message.payload == b"online" => {
-                info!("Home Assistant started; everything is announced again in {delay:?}");
-                self.birth = Birth::heard(now, delay);
-            }
-            Some(Incoming::HomeAssistant) | None => {}
-            Some(_) if message.retain => self.refuse_retained(&message),
-            Some(Incoming::Request(request)) => self.request(request, &message.payload),
-            Some(Incoming::Command { plug, verb }) => match self.fleet.find(plug) {
-                None => self.warn_once(&message.topic, "command for a plug that is not known here"),
-                Some(no) => match command::parse(verb, &message.payload) {
-                    Ok(None) => {}
-                    Ok(Some(command)) => {
-                        self.last_command += 1;
-                        let pending = Pending {
-                            id: self.last_command,
-                            verb: verb.text(),
-                            actions: command.actions,
-                            received: message.received,
-                            transaction: command.transaction,
-                        };
-                        let outcome = self.fleet.command(no, pending);
-                        self.follow(now, no, outcome);
-                    }
-                    Err(Rejected { failure, transaction }) => {
-                        debug!(topic = message.topic, error = failure.message, "command refused");
-                        let took = now.saturating_duration_since(message.received);
-                        self.answer(
-                            no,
-                            result::render(&verb.text(), Some(&failure), took, transaction.as_ref()),
-                        );
-                        // Whoever believes to have switched sees it snap back.
-                        self.projection.forget(Owner::Plug(no), Role::State);
-                        self.projection.mark(Owner::Plug(no), true);
-                    }
-                },
-            },
-        }
-    }
-
     /// The program ends: commands are answered, and the bridge goes offline last.
     pub fn stop(&mut self, now: Instant) {
         self.stopping = true;
@@ -176,7 +121,7 @@ impl Core {
         // What is ready was promised to the projection, and is one owner's at most.
         self.projection.unmark_all();
         for (no, command, failure) in self.fleet.drain() {
-            self.finish(now, no, &command, Some(&failure));
+            self.finish(now, no, &command, Err(failure));
         }
         self.projection.mark(Owner::Bridge, false);
     }
@@ -255,7 +200,7 @@ impl Core {
     fn follow(&mut self, now: Instant, no: PlugNo, outcome: Outcome) {
         let commanded = !outcome.ended.is_empty();
         for (command, result) in outcome.ended {
-            self.finish(now, no, &command, result.as_ref().err());
+            self.finish(now, no, &command, result);
         }
         self.orders.extend(outcome.order.map(|order| (no, order)));
         if outcome.again {
@@ -267,59 +212,6 @@ impl Core {
         if outcome.listed && self.devices_at.is_none() {
             let hundreds = u32::try_from(self.fleet.len() / 100).unwrap_or(u32::MAX);
             self.devices_at = Some(now + DEVICES_APART.saturating_mul(hundreds.saturating_add(1)));
-        }
-    }
-
-    fn finish(&mut self, now: Instant, no: PlugNo, command: &Pending, failure: Option<&Failure>) {
-        if let Some(failure) = failure {
-            debug!(
-                plug = self.fleet.plug(no).name,
-                command = command.verb,
-                error = failure.message,
-                "command failed"
-            );
-        }
-        let took = now.saturating_duration_since(command.received);
-        self.answer(no, result::render(&command.verb, failure, took, command.transaction.as_ref()));
-    }
-
-    fn answer(&mut self, no: PlugNo, payload: Vec<u8>) {
-        if let Some(name) = &self.fleet.plug(no).name {
-            let topic = self.settings.topics.result(name);
-            self.say(topic, payload);
-        }
-    }
-
-    fn say(&mut self, topic: String, payload: Vec<u8>) {
-        if self.answers.len() == ANSWERS {
-            self.answers.pop_front();
-            warn!("more answers than the broker takes; the oldest are dropped");
-        }
-        self.answers.push_back(Publish { ticket: Ticket(0), topic, payload, retain: false });
-    }
-
-    fn request(&mut self, request: &str, payload: &[u8]) {
-        let answer = request::answer(request, payload);
-        if answer.restart {
-            info!("restart requested");
-            self.restart_requested = true;
-        }
-        self.say(self.settings.topics.bridge(answer.topic), answer.payload);
-    }
-
-    fn refuse_retained(&mut self, message: &Message) {
-        // An empty retained message is how one is cleared.
-        if !message.payload.is_empty() {
-            self.warn_once(
-                &message.topic,
-                "retained command ignored: it would be obeyed at every restart; clear it with an empty retained message",
-            );
-        }
-    }
-
-    fn warn_once(&mut self, topic: &str, why: &str) {
-        if self.warned.len() < WARNED_TOPICS && self.warned.insert(topic.to_string()) {
-            warn!(topic, "{why}");
         }
     }
 

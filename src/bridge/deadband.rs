@@ -1,38 +1,36 @@
 //! Which changes of a reading are worth a message. Meters and radios tremble; every message is a row in somebody's
 //! database (homeassistant.md 4.1 and 6, row 25).
 
+use std::time::Duration;
+
 use crate::plug::emeter::Emeter;
 use crate::plug::reading::Reading;
 
 /// RSSI moves by a decibel or two with every poll.
 const RSSI_DBM: u64 = 3;
 
-/// Whether `new` differs from what is shown by more than trembling. What is not a measurement counts in full.
-pub fn is_news(shown: &Reading, new: &Reading) -> bool {
-    differs_at_all(shown, new)
-        || shown.rssi.zip(new.rssi).is_some_and(|(a, b)| a.abs_diff(b) >= RSSI_DBM)
-        || {
-            let meters = shown.outlets.iter().zip(&new.outlets);
-            meters.filter_map(|(a, b)| a.emeter.zip(b.emeter)).any(|(a, b)| measures_differ(&a, &b))
-        }
+/// The time a timer has left runs down with every poll.
+const TIMER: Duration = Duration::from_secs(30);
+
+/// Whether `new` differs from what is shown by more than trembling: in the size of a measurement.
+pub fn measures_moved(shown: &Reading, new: &Reading) -> bool {
+    shown.rssi.zip(new.rssi).is_some_and(|(a, b)| a.abs_diff(b) >= RSSI_DBM)
+        || shown.outlets.iter().zip(&new.outlets).any(|(a, b)| {
+            a.emeter.zip(b.emeter).is_some_and(|(a, b)| measures_differ(&a, &b))
+                || a.timer.zip(b.timer).is_some_and(|(a, b)| a.remaining.abs_diff(b.remaining) >= TIMER)
+        })
 }
 
-/// Whether the two differ in anything but the size of a measurement.
-fn differs_at_all(shown: &Reading, new: &Reading) -> bool {
+/// Whether the two differ in anything but the size of a measurement. Such a difference is never kept back.
+pub fn is_news(shown: &Reading, new: &Reading) -> bool {
     let without_measures = |reading: &Reading| {
-        let known = |emeter: Emeter| {
-            let zeroed = |value: Option<u64>| value.map(|_| 0);
-            Emeter {
-                power_mw: zeroed(emeter.power_mw),
-                voltage_mv: zeroed(emeter.voltage_mv),
-                current_ma: zeroed(emeter.current_ma),
-                total_wh: zeroed(emeter.total_wh),
-            }
-        };
         let mut reading = reading.clone();
         reading.rssi = reading.rssi.map(|_| 0);
         for outlet in &mut reading.outlets {
-            outlet.emeter = outlet.emeter.map(known);
+            outlet.emeter = outlet.emeter.map(|emeter| emeter.map(|_| 0));
+            if let Some(timer) = &mut outlet.timer {
+                timer.remaining = Duration::ZERO;
+            }
         }
         reading
     };
@@ -44,7 +42,8 @@ fn measures_differ(shown: &Emeter, new: &Emeter) -> bool {
     let power = moved(shown.power_mw, new.power_mw, |value| (value / 50).clamp(100, 500));
     let voltage = moved(shown.voltage_mv, new.voltage_mv, |_| 500);
     let current = moved(shown.current_ma, new.current_ma, |value| (value / 50).max(5));
-    let energy = shown.total_wh != new.total_wh;
+    let counters = |emeter: &Emeter| (emeter.total_wh, emeter.today_wh, emeter.month_wh);
+    let energy = counters(shown) != counters(new);
     power || voltage || current || energy
 }
 
@@ -55,7 +54,7 @@ fn moved(shown: Option<u64>, new: Option<u64>, band: impl Fn(u64) -> u64) -> boo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plug::reading::tests::hs110;
+    use crate::plug::sysinfo::tests::hs110;
 
     fn with(change: impl FnOnce(&mut Reading)) -> Reading {
         let mut reading = hs110();
@@ -89,14 +88,14 @@ mod tests {
             (true, metered(|emeter| emeter.current_ma = Some(59))),
             (true, metered(|emeter| emeter.total_wh = Some(12_346))),
         ] {
-            assert_eq!(is_news(&shown, &new), news, "{new:?}");
+            assert_eq!(is_news(&shown, &new) || measures_moved(&shown, &new), news, "{new:?}");
         }
     }
 
     #[test]
     fn a_large_load_is_shown_to_half_a_watt() {
         let load = |milliwatts| metered(|emeter| emeter.power_mw = Some(milliwatts));
-        assert!(!is_news(&load(2_000_000), &load(2_000_499)));
-        assert!(is_news(&load(2_000_000), &load(2_000_500)));
+        assert!(!measures_moved(&load(2_000_000), &load(2_000_499)));
+        assert!(measures_moved(&load(2_000_000), &load(2_000_500)));
     }
 }

@@ -1,21 +1,18 @@
-//! Home Assistant's device discovery: one payload for each plug (homeassistant.md 1, 8.0 and 8.1).
+//! Home Assistant's device discovery: one payload for each plug, and for each outlet of a strip (homeassistant.md 1, 8).
 //!
-//! Component keys are part of an entity's identity: they are only ever added to, and never change their platform.
 //! No key stands at a payload's root, in `device` or in `origin` that Home Assistant 2024.11 does not know: it would
 //! refuse the whole device.
 
 use serde_json::{Map, Value, json};
 
-use crate::plug::reading::{Kind, Reading};
+use crate::plug::reading::{Outlet, Reading};
 
+use super::components::Components;
 use super::settings::HomeAssistant;
-use super::topics::Topics;
+use super::topics::{Topics, device_id};
 
-/// Seconds after which a broker may forget a command from Home Assistant 2026.6 or later.
-const COMMAND_EXPIRY: u32 = 15;
-
-/// The payload for one plug under the topic name `name`. `counts_energy` tells whether its meter was ever seen to have
-/// a counter: a read that failed must not change what Home Assistant was told.
+/// The payload for one plug, or a strip as a whole, under the topic name `name`. `counts_energy` tells whether its meter
+/// was ever seen to have a counter.
 pub fn plug(
     name: &str,
     reading: &Reading,
@@ -23,7 +20,7 @@ pub fn plug(
     topics: &Topics,
     settings: &HomeAssistant,
 ) -> Value {
-    let id = format!("kasa_{}", reading.mac.hex());
+    let id = device_id(reading.mac, None);
     let mut device = json!({
         "identifiers": [id],
         "name": if reading.alias.is_empty() { name } else { &reading.alias },
@@ -38,80 +35,58 @@ pub fn plug(
     if settings.mac_connection {
         device["connections"] = json!([["mac", reading.mac.to_string()]]);
     }
+    let whole = reading.whole();
+    let mut components = Components::new(&id, name, topics);
+    components.main(reading.kind, &whole);
+    if whole.emeter.is_some() {
+        components.energy(counts_energy);
+    }
+    components.on_since();
+    components.device(reading);
+    payload(device, name, name, topics, components.finish())
+}
+
+/// The payload for one outlet of the strip with the topic name `strip`: a device of its own, behind the strip.
+pub fn outlet(
+    strip: &str,
+    reading: &Reading,
+    outlet: &Outlet,
+    counts_energy: bool,
+    topics: &Topics,
+) -> Value {
+    let id = device_id(reading.mac, Some(outlet.number));
+    let strip_name = if reading.alias.is_empty() { strip } else { &reading.alias };
+    let own_name = match outlet.alias.is_empty() {
+        true => format!("Outlet {}", outlet.number),
+        false => outlet.alias.clone(),
+    };
+    // Not the strip's MAC: Home Assistant would merge them all into one device (homeassistant.md 1.7).
+    let device = json!({
+        "identifiers": [id],
+        "name": format!("{strip_name} {own_name}"),
+        "manufacturer": "TP-Link",
+        "model": format!("Socket for {}", reading.model),
+        "via_device": device_id(reading.mac, None),
+    });
+    let name = Topics::outlet(strip, outlet.number);
+    let mut components = Components::new(&id, &name, topics);
+    components.main(reading.kind, outlet);
+    if outlet.emeter.is_some() {
+        components.energy(counts_energy);
+    }
+    components.on_since();
+    payload(device, &name, strip, topics, components.finish())
+}
+
+fn payload(device: Value, name: &str, plug: &str, topics: &Topics, components: Map<String, Value>) -> Value {
     json!({
         "device": device,
         "origin": origin(),
         "state_topic": topics.state(name),
-        "availability": [{"topic": topics.bridge_state()}, {"topic": topics.availability(name)}],
+        "availability": [{"topic": topics.bridge_state()}, {"topic": topics.availability(plug)}],
         "availability_mode": "all",
-        "components": components(&id, name, reading, counts_energy, topics),
+        "components": components,
     })
-}
-
-fn components(
-    id: &str,
-    name: &str,
-    reading: &Reading,
-    counts_energy: bool,
-    topics: &Topics,
-) -> Map<String, Value> {
-    let outlet = &reading.outlets[0];
-    let mut components = Map::new();
-    let mut add = |key: &str, component: Value| {
-        let mut component = component;
-        component["unique_id"] = format!("{id}_{key}").into();
-        components.insert(key.into(), component);
-    };
-    let device_class = if reading.kind == Kind::WallSwitch { "switch" } else { "outlet" };
-    add(
-        "relay",
-        json!({"p": "switch", "name": null, "device_class": device_class, "value_template": "{{ value_json.state }}",
-            "command_topic": topics.set(name), "payload_on": "ON", "payload_off": "OFF", "retain": false,
-            "qos": 1, "message_expiry_interval": COMMAND_EXPIRY}),
-    );
-    if outlet.emeter.is_some() {
-        add("power", measurement("power", "power", "W", 1));
-        add("voltage", measurement("voltage", "voltage", "V", 1));
-        add("current", measurement("current", "current", "A", 2));
-        // Some meters have no counter (homeassistant.md 8.1).
-        if counts_energy {
-            add(
-                "energy_total",
-                json!({"p": "sensor", "value_template": "{{ value_json.energy_total }}", "name": "Total consumption",
-                    "device_class": "energy", "unit_of_measurement": "kWh", "state_class": "total_increasing",
-                    "suggested_display_precision": 3, "entity_category": "diagnostic"}),
-            );
-        }
-    }
-    add(
-        "rssi",
-        json!({"p": "sensor", "value_template": "{{ value_json.rssi }}", "device_class": "signal_strength",
-            "unit_of_measurement": "dBm", "state_class": "measurement", "entity_category": "diagnostic",
-            "enabled_by_default": false}),
-    );
-    add(
-        "on_since",
-        json!({"p": "sensor", "value_template": "{{ value_json.on_since }}", "name": "On since",
-            "device_class": "timestamp", "entity_category": "diagnostic", "enabled_by_default": false}),
-    );
-    add(
-        "led",
-        json!({"p": "switch", "name": "LED", "value_template": "{{ value_json.led }}",
-            "command_topic": topics.set_attribute(name, "led"), "entity_category": "config",
-            "qos": 1, "message_expiry_interval": COMMAND_EXPIRY}),
-    );
-    add(
-        "restart",
-        json!({"p": "button", "device_class": "restart", "command_topic": topics.set_attribute(name, "reboot"),
-            "payload_press": "PRESS", "entity_category": "diagnostic", "enabled_by_default": false,
-            "qos": 1, "message_expiry_interval": COMMAND_EXPIRY}),
-    );
-    components
-}
-
-fn measurement(key: &str, class: &str, unit: &str, precision: u8) -> Value {
-    json!({"p": "sensor", "value_template": format!("{{{{ value_json.{key} }}}}"), "device_class": class,
-        "unit_of_measurement": unit, "state_class": "measurement", "suggested_display_precision": precision})
 }
 
 /// The payload for the bridge itself: the device that all plugs are connected via.

@@ -90,7 +90,7 @@ impl Fleet {
         match event {
             Event::Polled(Ok(reading)) => self.answered(no, at, Some(reading)),
             Event::Polled(Err(error)) => self.failed(no, at, &error),
-            Event::Done { order, outcome, reading } => {
+            Event::Done { order, outcome, reply, reading } => {
                 let mut result = match &outcome {
                     Err(error) if error.is_contact_failure() => self.failed(no, at, error),
                     // Refusals come from the plug itself; of the others nothing can be told.
@@ -99,7 +99,8 @@ impl Fleet {
                 };
                 let plug = self.plug_mut(no);
                 if let Some(command) = plug.queue.finish(order) {
-                    result.ended.push((command, outcome.map_err(|error| Failure::from(&error))));
+                    let outcome = outcome.map(|()| reply).map_err(|error| Failure::from(&error));
+                    result.ended.push((command, outcome));
                     // Also when nothing changed: whoever switched sees it snap back.
                     result.changed = true;
                     result.again = true;
@@ -141,6 +142,7 @@ impl Fleet {
         if plug.availability != Availability::Online || plug.trouble.is_some() {
             plug.availability = Availability::Online;
             plug.trouble = None;
+            plug.supported = true;
             outcome.changed = true;
             outcome.listed = true;
         }
@@ -190,8 +192,9 @@ impl Fleet {
             let trouble = Some(error.to_string());
             let listed = plug.trouble != trouble;
             if listed {
-                warn!(address = plug.address, %error, "plug is left alone");
+                warn!(address = plug.address, %error, "device is left alone");
                 plug.trouble = trouble;
+                plug.supported = false;
             }
             return Outcome { listed, ..Outcome::default() };
         }

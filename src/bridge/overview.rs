@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use humantime::format_rfc3339_seconds;
 use serde_json::{Value, json};
 
-use crate::plug::reading::{Kind, Reading};
+use crate::plug::reading::{Kind, Outlet, Reading};
 
 use super::fleet::Fleet;
 use super::plug::{Availability, Plug};
@@ -37,6 +37,7 @@ fn device(plug: &Plug) -> Value {
             Availability::Online => "online".into(),
             Availability::Offline => "offline".into(),
         },
+        "supported": plug.supported,
         "trouble": plug.trouble,
         "protocol": "xor",
         "discovered_via": "config",
@@ -50,21 +51,35 @@ fn device(plug: &Plug) -> Value {
         device["sw"] = reading.sw_ver.as_str().into();
         device["kind"] = kind(reading).into();
         device["features"] = features(reading).into();
-        device["children"] = json!([]);
+        device["children"] = children(reading);
     }
     device
+}
+
+fn children(reading: &Reading) -> Value {
+    let child = |outlet: &Outlet| json!({"number": outlet.number, "alias": outlet.alias});
+    reading.outlets.iter().filter(|_| reading.is_strip()).map(child).collect()
 }
 
 fn kind(reading: &Reading) -> &'static str {
     match reading.kind {
         Kind::Plug => "plug",
         Kind::WallSwitch => "wall_switch",
+        Kind::Dimmer => "dimmer",
+        Kind::Strip => "strip",
     }
 }
 
 fn features(reading: &Reading) -> Vec<&'static str> {
-    let mut features = vec!["relay"];
-    features.extend(reading.has_meter().then_some("emeter"));
-    features.extend(reading.led.is_some().then_some("led"));
-    features
+    let dims = reading.outlets.iter().any(|outlet| outlet.brightness.is_some());
+    [
+        ("relay", true),
+        ("brightness", dims),
+        ("emeter", reading.has_meter()),
+        ("led", reading.led.is_some()),
+        ("motion", reading.motion.is_some()),
+    ]
+    .into_iter()
+    .filter_map(|(feature, has)| has.then_some(feature))
+    .collect()
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::plug::mac::Mac;
 use crate::plug::reading::Reading;
 use crate::plug::task::Order;
@@ -45,6 +47,8 @@ pub struct Plug {
     pub shown: Option<Arc<Reading>>,
     /// Whether its meter was ever seen to have a counter.
     pub counts_energy: bool,
+    /// False once it has said that it is no plug.
+    pub supported: bool,
     /// Why it does not answer, or cannot be served.
     pub trouble: Option<String>,
     /// Its identity, once it has answered.
@@ -59,6 +63,9 @@ pub struct Plug {
     pub queue: Queue,
 }
 
+/// How a command ended; with the plug's own reply to a request that was sent as it is.
+pub type Ended = Result<Option<Box<Value>>, Failure>;
+
 /// What came of a report or a command.
 #[derive(Debug, Default)]
 pub struct Outcome {
@@ -71,7 +78,7 @@ pub struct Outcome {
     /// To be sent to the plug's task.
     pub order: Option<Order>,
     /// Commands that have ended, each to be answered.
-    pub ended: Vec<(Pending, Result<(), Failure>)>,
+    pub ended: Vec<(Pending, Ended)>,
 }
 
 impl Plug {
@@ -83,6 +90,7 @@ impl Plug {
             availability: Availability::Unknown,
             shown: None,
             counts_energy: false,
+            supported: true,
             trouble: None,
             mac: None,
             shown_at: None,
@@ -91,6 +99,13 @@ impl Plug {
             failing_since: None,
             queue: Queue::default(),
         }
+    }
+
+    /// Whether it is a strip that has an outlet of this number.
+    pub fn has_outlet(&self, number: u8) -> bool {
+        let has =
+            |reading: &Reading| reading.is_strip() && reading.outlets.iter().any(|one| one.number == number);
+        self.shown.as_deref().is_some_and(has)
     }
 
     /// Takes a reading in and decides whether users see it. `heartbeat` is how often an unchanged one is sent again.
@@ -103,24 +118,23 @@ impl Plug {
     ) {
         self.readings = self.readings.saturating_add(1);
         let emeter = reading.outlets[0].emeter;
-        self.counts_energy |= emeter.is_some_and(|emeter| emeter.total_wh.is_some());
+        // Every strip that meters has counters (protocol.md 4), and its outlets are asked one after the other.
+        let is_strip = reading.is_strip();
+        self.counts_energy |= emeter.is_some_and(|emeter| is_strip || emeter.total_wh.is_some());
         let shown_for = self.shown_at.map(|shown_at| at.saturating_duration_since(shown_at));
         let show = match (&self.shown, shown_for) {
             // Discovery is to be published once and whole, so a meter that stays silent is waited for a little.
             (None, _) | (_, None) => {
-                let complete = emeter.is_none_or(|emeter| emeter.power_mw.is_some());
+                let complete = is_strip || emeter.is_none_or(|emeter| emeter.power_mw.is_some());
                 outcome.listed = true;
                 complete || self.readings >= READINGS_TO_ANNOUNCE
             }
             (Some(shown), Some(shown_for)) => {
                 outcome.listed |= identity(shown) != identity(&reading);
                 outcome.again = heartbeat.is_some_and(|heartbeat| shown_for >= heartbeat);
-                let relays =
-                    |reading: &Reading| reading.outlets.iter().map(|outlet| outlet.relay).collect::<Vec<_>>();
-                let switched = relays(shown) != relays(&reading);
                 outcome.again
-                    || switched
-                    || (shown_for >= MEASURES_APART && deadband::is_news(shown, &reading))
+                    || deadband::is_news(shown, &reading)
+                    || (shown_for >= MEASURES_APART && deadband::measures_moved(shown, &reading))
             }
         };
         if show {
@@ -132,6 +146,7 @@ impl Plug {
 }
 
 /// What the list of all plugs shows of a reading.
-fn identity(reading: &Reading) -> (&str, &str, &str, &str) {
-    (&reading.alias, &reading.model, &reading.hw_ver, &reading.sw_ver)
+fn identity(reading: &Reading) -> (&str, &str, &str, &str, Vec<&str>) {
+    let outlets = reading.outlets.iter().map(|outlet| outlet.alias.as_str()).collect();
+    (&reading.alias, &reading.model, &reading.hw_ver, &reading.sw_ver, outlets)
 }

@@ -19,12 +19,28 @@ pub struct Pending {
     pub id: u64,
     /// The end of its topic, repeated in the result.
     pub verb: String,
+    /// Where its result goes.
+    pub answer_to: AnswerTo,
     /// What to do.
     pub actions: Vec<Action>,
     /// When it came off the wire.
     pub received: Instant,
     /// Comes back in the result.
     pub transaction: Option<Value>,
+}
+
+/// Where the answer to a command goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnswerTo {
+    /// The plug's result topic, or that of one of its outlets.
+    Result(Option<u8>),
+    /// The response to a request to the bridge.
+    Response {
+        /// Below the bridge's topic.
+        topic: &'static str,
+        /// Whether private parts of the plug's reply are to be in it.
+        unmasked: bool,
+    },
 }
 
 /// One plug's commands.
@@ -84,11 +100,24 @@ fn covers(newer: &[Action], older: &[Action]) -> bool {
 }
 
 fn outdoes(newer: &Action, older: &Action) -> bool {
+    use Action::{Alias, Fade, OffAfter, Relay};
+    if let Relay { to: Switch::Toggle, .. }
+    | Fade { to: Switch::Toggle, .. }
+    | Action::Led(Switch::Toggle)
+    | Action::Motion(Switch::Toggle) = newer
+    {
+        return false;
+    }
     match (newer, older) {
-        (Action::Relay { to: Switch::Toggle, .. } | Action::Led(Switch::Toggle), _) => false,
-        (Action::Relay { outlet: newer, .. }, Action::Relay { outlet: older, .. }) => newer == older,
-        (Action::Led(_), Action::Led(_))
-        | (Action::Alias(_), Action::Alias(_))
+        (Relay { outlets: newer, .. }, Relay { outlets: older, .. })
+        | (OffAfter { outlets: newer, .. }, OffAfter { outlets: older, .. }) => newer.cover(*older),
+        (Alias { outlets: newer, .. }, Alias { outlets: older, .. }) => newer == older,
+        // A level that nobody has set again is not lost.
+        (Fade { level: newer, .. }, Fade { level: older, .. }) => newer.is_some() || older.is_none(),
+        (Fade { .. }, Relay { .. })
+        | (Action::Led(_), Action::Led(_))
+        | (Action::Motion(_), Action::Motion(_))
+        | (Action::Identify, Action::Identify)
         | (Action::Reboot, Action::Reboot)
         | (Action::Refresh, Action::Refresh) => true,
         _ => false,
@@ -98,15 +127,23 @@ fn outdoes(newer: &Action, older: &Action) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plug::command::Outlets;
 
     const TTL: Duration = Duration::from_secs(10);
 
     fn relay(to: Switch) -> Action {
-        Action::Relay { outlet: 0, to }
+        Action::Relay { outlets: Outlets::All, to }
     }
 
     fn pending(id: u64, actions: Vec<Action>) -> Pending {
-        Pending { id, verb: "set".into(), actions, received: Instant::now(), transaction: None }
+        Pending {
+            id,
+            verb: "set".into(),
+            answer_to: AnswerTo::Result(None),
+            actions,
+            received: Instant::now(),
+            transaction: None,
+        }
     }
 
     /// Pushes commands numbered from 0 while number 0 runs; returns which were superseded and which run after it.

@@ -23,6 +23,10 @@ pub struct Settings {
     pub heartbeat: Option<Duration>,
     /// How old a command may get before it is not run any more.
     pub command_ttl: Duration,
+    /// Whether requests may be sent to plugs as they are.
+    pub raw: bool,
+    /// Methods that destroy a plug or its identity, and may be sent all the same.
+    pub destructive: Vec<String>,
     /// The configuration without its secrets, for `bridge/info`.
     pub summary: Value,
     /// When the program started.
@@ -57,11 +61,19 @@ pub fn plug(settings: &Settings, plug: &Plug) -> Vec<Retained> {
     };
     let availability = availability.map(|text| message(Role::Availability, topics.availability(name), text));
     let mut wanted = Vec::from_iter(availability);
-    if let Some(reading) = &plug.shown {
-        wanted.push(message(Role::State, topics.state(name), state::render(reading)));
+    let Some(reading) = &plug.shown else { return wanted };
+    wanted.push(message(Role::State, topics.state(name), state::render(reading)));
+    if homeassistant.discovery {
+        let config = discovery::plug(name, reading, plug.counts_energy, topics, homeassistant);
+        wanted.push(message(Role::Discovery, topics.discovery(reading.mac, None), config.to_string()));
+    }
+    for outlet in reading.outlets.iter().filter(|_| reading.is_strip()) {
+        let topic = topics.state(&Topics::outlet(name, outlet.number));
+        wanted.push(message(Role::State, topic, state::outlet(outlet)));
         if homeassistant.discovery {
-            let config = discovery::plug(name, reading, plug.counts_energy, topics, homeassistant);
-            wanted.push(message(Role::Discovery, topics.discovery(reading.mac), config.to_string()));
+            let config = discovery::outlet(name, reading, outlet, plug.counts_energy, topics);
+            let topic = topics.discovery(reading.mac, Some(outlet.number));
+            wanted.push(message(Role::Discovery, topic, config.to_string()));
         }
     }
     wanted

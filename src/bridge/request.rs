@@ -2,30 +2,112 @@
 
 use serde_json::{Value, json};
 
-/// What a request comes to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// Below the bridge's topic. Only names that we know go into topics.
-    pub topic: &'static str,
-    /// The response.
-    pub payload: Vec<u8>,
-    /// The bridge is to start afresh.
-    pub restart: bool,
+use crate::plug::raw;
+
+/// What somebody asks of the bridge.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Request {
+    /// To start afresh.
+    Restart,
+    /// To send a request to a plug as it is.
+    Raw {
+        /// Name or MAC.
+        device: String,
+        /// The request.
+        request: Value,
+        /// Whether coordinates, ids and account names are to be in the reply.
+        unmasked: bool,
+    },
 }
 
-/// Answers a request; a `transaction` in its payload comes back.
-pub fn answer(request: &str, payload: &[u8]) -> Answer {
-    let restart = request == "restart";
-    let (topic, mut response) = match restart {
-        true => ("response/restart", json!({"status": "ok", "data": {}})),
-        false => (
-            "response/unknown",
-            json!({"status": "error", "data": {}, "error": "unknown request; known: restart"}),
-        ),
+/// A request as it came.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Asked {
+    /// Where the response goes, below the bridge's topic. Only names that we know go into topics.
+    pub topic: &'static str,
+    /// What was asked for, or what is wrong with it.
+    pub request: Result<Request, String>,
+    /// Comes back in the response.
+    pub transaction: Option<Value>,
+}
+
+/// Reads a request: the rest of its topic, and its payload.
+pub fn parse(request: &str, payload: &[u8]) -> Asked {
+    let asked: Value = serde_json::from_slice(payload).unwrap_or_default();
+    let (topic, parsed) = match request {
+        "restart" => ("response/restart", Ok(Request::Restart)),
+        "device/raw" => ("response/device/raw", raw_request(&asked)),
+        _ => ("response/unknown", Err("unknown request; known: restart, device/raw".into())),
     };
-    let asked = serde_json::from_slice::<Value>(payload).unwrap_or_default();
-    if let Some(transaction) = asked.get("transaction") {
+    Asked { topic, request: parsed, transaction: asked.get("transaction").cloned() }
+}
+
+fn raw_request(asked: &Value) -> Result<Request, String> {
+    let expected = || r#"expected {"id":"NAME or MAC","request":{"MODULE":{"METHOD":{}}}}"#.to_string();
+    let device = asked.get("id").and_then(Value::as_str).ok_or_else(expected)?;
+    let request = asked.get("request").filter(|request| request.is_object()).ok_or_else(expected)?;
+    let unmasked = asked.get("unmasked").and_then(Value::as_bool).unwrap_or(false);
+    Ok(Request::Raw { device: device.into(), request: request.clone(), unmasked })
+}
+
+/// Whether the configuration lets this request through to a plug; else why not.
+pub fn is_allowed(request: &Value, enabled: bool, destructive: &[String]) -> Result<(), String> {
+    if !enabled {
+        return Err("raw requests are not enabled: commands.raw = true".into());
+    }
+    match raw::destructive(request).iter().find(|method| !destructive.iter().any(|named| named == *method)) {
+        Some(method) => Err(format!(
+            "{method} can destroy the plug or its identity: name it in commands.destructive to allow it"
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The payload of a response.
+pub fn response(outcome: Result<Value, String>, transaction: Option<&Value>) -> Vec<u8> {
+    let mut response = match outcome {
+        Ok(data) => json!({"status": "ok", "data": data}),
+        Err(error) => json!({"status": "error", "data": {}, "error": error}),
+    };
+    if let Some(transaction) = transaction {
         response["transaction"] = transaction.clone();
     }
-    Answer { topic, payload: response.to_string().into_bytes(), restart }
+    response.to_string().into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_as_they_come() {
+        let restart = parse("restart", br#"{"transaction":7}"#);
+        assert_eq!((restart.request, restart.transaction), (Ok(Request::Restart), Some(json!(7))));
+        assert_eq!(parse("restart", b"").request, Ok(Request::Restart));
+        let raw = parse("device/raw", br#"{"id":"lamp","request":{"time":{"get_time":{}}}}"#);
+        let expected = Request::Raw {
+            device: "lamp".into(),
+            request: json!({"time": {"get_time": {}}}),
+            unmasked: false,
+        };
+        assert_eq!((raw.topic, raw.request), ("response/device/raw", Ok(expected)));
+        for payload in
+            ["", "{}", r#"{"id":"lamp"}"#, r#"{"id":"lamp","request":"x"}"#, r#"{"id":7,"request":{}}"#]
+        {
+            assert!(parse("device/raw", payload.as_bytes()).request.is_err(), "{payload}");
+        }
+        assert_eq!(parse("a/+/#", b"").topic, "response/unknown");
+    }
+
+    #[test]
+    fn what_destroys_is_sent_only_when_it_is_named() {
+        let reset = json!({"system": {"reset": {"delay": 1}}});
+        let time = json!({"time": {"get_time": {}}});
+        let named = ["reset".to_string()];
+        assert!(is_allowed(&time, false, &[]).unwrap_err().contains("commands.raw"));
+        assert!(is_allowed(&time, true, &[]).is_ok());
+        assert!(is_allowed(&reset, true, &[]).unwrap_err().contains("reset"));
+        assert!(is_allowed(&reset, true, &named).is_ok());
+        assert!(is_allowed(&json!({"cnCloud": {"unbind": {}}}), true, &named).is_err());
+    }
 }

@@ -44,10 +44,14 @@ pub struct Commands {
     /// A command older than this is answered with `stale` and not run.
     #[serde(with = "humantime_serde")]
     pub ttl: Duration,
+    /// Whether requests may be sent to plugs as they are, by `bridge/request/device/raw`.
+    pub raw: bool,
+    /// Methods that destroy a plug or its identity, and may be sent all the same.
+    pub destructive: Vec<String>,
 }
 
 impl Default for Commands {
     fn default() -> Commands {
-        Commands { ttl: Duration::from_secs(10) }
+        Commands { ttl: Duration::from_secs(10), raw: false, destructive: Vec::new() }
     }
 }

@@ -18,6 +18,8 @@ pub enum Incoming<'a> {
     Command {
         /// Name or twelve hex digits.
         plug: &'a str,
+        /// What stands for an outlet's number, where something does.
+        outlet: Option<&'a str>,
         /// What the rest of the topic says.
         verb: Verb<'a>,
     },
@@ -55,7 +57,13 @@ impl Topics {
         Topics { base: base.into(), prefix: prefix.into() }
     }
 
-    /// A plug's state, retained JSON.
+    /// The name of an outlet of a strip in topics: `<strip>/<n>`, with `n` from 1. It takes the place of a plug's name
+    /// in state, set and result topics.
+    pub fn outlet(strip: &str, number: u8) -> String {
+        format!("{strip}/{number}")
+    }
+
+    /// A plug's or an outlet's state, retained JSON.
     pub fn state(&self, plug: &str) -> String {
         format!("{}/{plug}", self.base)
     }
@@ -90,9 +98,10 @@ impl Topics {
         self.bridge("state")
     }
 
-    /// The discovery config of a plug. The object id is made of the hardware's identity and never changes.
-    pub fn discovery(&self, mac: Mac) -> String {
-        format!("{}/device/kasa_{}/config", self.prefix, mac.hex())
+    /// The discovery config of a plug, or of a strip's outlet. The object id is made of the hardware's identity and
+    /// never changes.
+    pub fn discovery(&self, mac: Mac, outlet: Option<u8>) -> String {
+        format!("{}/device/{}/config", self.prefix, device_id(mac, outlet))
     }
 
     /// The discovery config of the bridge itself.
@@ -108,6 +117,9 @@ impl Topics {
             format!("{base}/+/set"),
             format!("{base}/+/set/+"),
             format!("{base}/+/get"),
+            format!("{base}/+/+/set"),
+            format!("{base}/+/+/set/+"),
+            format!("{base}/+/+/get"),
             format!("{base}/{RESERVED}/request/#"),
             format!("{}/status", self.prefix),
         ]
@@ -123,13 +135,26 @@ impl Topics {
         if plug == RESERVED {
             return rest.strip_prefix("request/").map(Incoming::Request);
         }
-        let verb = match rest.split_once('/') {
-            None if rest == "set" => Verb::Set,
-            None if rest == "get" => Verb::Get,
-            Some(("set", attribute)) if !attribute.contains('/') => Verb::SetAttribute(attribute),
+        // `x/set/set` and `x/set/get` match two filters and arrive twice: nobody's command.
+        let (outlet, verb) = match rest.split('/').collect::<Vec<_>>()[..] {
+            ["set"] => (None, Verb::Set),
+            ["get"] => (None, Verb::Get),
+            ["set", "set" | "get"] => return None,
+            ["set", attribute] => (None, Verb::SetAttribute(attribute)),
+            [outlet, "set"] => (Some(outlet), Verb::Set),
+            [outlet, "get"] => (Some(outlet), Verb::Get),
+            [outlet, "set", attribute] => (Some(outlet), Verb::SetAttribute(attribute)),
             _ => return None,
         };
-        Some(Incoming::Command { plug, verb })
+        Some(Incoming::Command { plug, outlet, verb })
+    }
+}
+
+/// What Home Assistant knows a plug, or a strip's outlet, by.
+pub fn device_id(mac: Mac, outlet: Option<u8>) -> String {
+    match outlet {
+        None => format!("kasa_{}", mac.hex()),
+        Some(number) => format!("kasa_{}_{number}", mac.hex()),
     }
 }
 
@@ -140,7 +165,8 @@ mod tests {
     #[test]
     fn topics_are_read_as_a_table() {
         let topics = Topics::new("kasa", "homeassistant");
-        let command = |plug, verb| Some(Incoming::Command { plug, verb });
+        let command = |plug, verb| Some(Incoming::Command { plug, outlet: None, verb });
+        let outlet = |plug, outlet, verb| Some(Incoming::Command { plug, outlet: Some(outlet), verb });
         for (topic, expected) in [
             ("kasa/desk-lamp/set", command("desk-lamp", Verb::Set)),
             ("kasa/50c7bf010203/set", command("50c7bf010203", Verb::Set)),
@@ -155,7 +181,14 @@ mod tests {
             ("kasa/desk-lamp", None),
             ("kasa/desk-lamp/availability", None),
             ("kasa/desk-lamp/set/led/x", None),
-            ("kasa/desk-lamp/x/set", None),
+            ("kasa/strip/2/set", outlet("strip", "2", Verb::Set)),
+            ("kasa/strip/2/get", outlet("strip", "2", Verb::Get)),
+            ("kasa/strip/2/set/alias", outlet("strip", "2", Verb::SetAttribute("alias"))),
+            ("kasa/strip/x/set", outlet("strip", "x", Verb::Set)),
+            ("kasa/strip/set/set", None),
+            ("kasa/strip/set/get", None),
+            ("kasa/strip/1/2/set", None),
+            ("kasa/bridge/request/set", Some(Incoming::Request("set"))),
             ("kasas/desk-lamp/set", None),
             ("kasa", None),
             ("", None),
@@ -169,7 +202,7 @@ mod tests {
         let topics = Topics::new("home/kasa", "ha");
         assert_eq!(
             topics.parse("home/kasa/lamp/set"),
-            Some(Incoming::Command { plug: "lamp", verb: Verb::Set })
+            Some(Incoming::Command { plug: "lamp", outlet: None, verb: Verb::Set })
         );
         assert_eq!(topics.parse("ha/status"), Some(Incoming::HomeAssistant));
         assert_eq!(topics.state("lamp"), "home/kasa/lamp");

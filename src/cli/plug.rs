@@ -1,19 +1,22 @@
 //! `kasa2mqtt plug HOST ...`: one plug, once, without a broker.
 
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use clap::{Args, Subcommand, ValueEnum};
-use humantime::format_rfc3339_seconds;
+use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use crate::bridge::state::{self, on_off};
-use crate::plug::command::{Action, Switch};
-use crate::plug::error::Error;
-use crate::plug::link::Link;
+use crate::bridge::state::on_off;
+use crate::plug::clock::{Keeper, Set};
+use crate::plug::command::{Action, Outlets, Switch};
+use crate::plug::error::{Error, unsupported};
+use crate::plug::owner::{Owner, Settings};
+use crate::plug::raw;
 use crate::plug::reading::Reading;
-use crate::plug::reply::Reply;
-use crate::plug::request;
 use crate::plug::settings::HostPort;
+
+use super::table;
 
 /// Talks to one plug, once, without a broker.
 #[derive(Debug, Args)]
@@ -23,6 +26,9 @@ pub struct Plug {
     /// What to do.
     #[command(subcommand)]
     pub action: What,
+    /// One outlet of a strip, by its number; else all of them.
+    #[arg(long, global = true, value_name = "NUMBER")]
+    pub outlet: Option<u8>,
     /// Print JSON.
     #[arg(long, global = true)]
     pub json: bool,
@@ -34,14 +40,27 @@ pub struct Plug {
 /// What to do with the plug.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum What {
-    /// Print ON or OFF.
+    /// Print ON or OFF; for a strip, a line for each outlet.
     State,
-    /// Switch the relay on.
-    On,
-    /// Switch the relay off.
+    /// Switch on.
+    On {
+        /// Have the plug itself switch off after this time.
+        #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+        time: Option<Duration>,
+    },
+    /// Switch off.
     Off,
-    /// Switch the relay to where it is not.
+    /// Switch to where it is not.
     Toggle,
+    /// Set a dimmer, in percent; 0 is off.
+    Brightness {
+        /// 0 to 100.
+        #[arg(value_parser = clap::value_parser!(u8).range(0..=100))]
+        percent: u8,
+        /// How long the change takes.
+        #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+        over: Duration,
+    },
     /// Print what the plug says of itself.
     Info,
     /// Print what its meter says.
@@ -49,54 +68,76 @@ pub enum What {
     /// Switch the status LED.
     Led {
         /// Where to.
-        to: LedTo,
+        to: To,
     },
+    /// Switch the motion sensor.
+    Pir {
+        /// Where to.
+        to: To,
+    },
+    /// Blink the LED for a few seconds.
+    Identify,
     /// Restart the plug.
     Reboot,
-    /// Store a new alias in the plug.
+    /// Store a new alias in the plug, or in one of its outlets.
     Alias {
         /// The alias.
         name: String,
+    },
+    /// The plug's tie to its vendor's cloud.
+    Cloud {
+        /// What about it.
+        #[command(subcommand)]
+        what: Cloud,
     },
     /// Send a request as it is and print the reply.
     Raw {
         /// The request, such as {"system":{"get_sysinfo":{}}}.
         request: String,
+        /// Send this method although it can destroy the plug or its identity.
+        #[arg(long = "yes-destroy", value_name = "METHOD")]
+        destroy: Vec<String>,
+        /// Show coordinates, ids and account names as well.
+        #[arg(long)]
+        unmasked: bool,
     },
 }
 
-/// The LED's positions.
+/// What to do with the plug's tie to the cloud.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum Cloud {
+    /// Print whether the plug is bound to an account, and connected.
+    Info,
+    /// Take the plug out of its owner's account.
+    Unbind,
+}
+
+/// Positions of a switch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LedTo {
-    /// Lit.
+pub enum To {
+    /// Lit, or active.
     On,
-    /// Dark.
+    /// Dark, or idle.
     Off,
 }
 
-/// Methods that destroy, re-identify or expose a plug (class X of protocol.md 2).
-const DESTRUCTIVE: &[&str] = &[
-    "reset",
-    "set_mac_addr",
-    "set_device_id",
-    "set_hw_id",
-    "set_test_mode",
-    "download_firmware",
-    "flash_firmware",
-    "bind",
-    "unbind",
-    "set_server_url",
-    "set_sefserver_url",
-    "set_stainfo",
-    "erase_emeter_stat",
-    "set_vgain_igain",
-    "start_calibration",
-];
+impl From<To> for Switch {
+    fn from(to: To) -> Switch {
+        match to {
+            To::On => Switch::On,
+            To::Off => Switch::Off,
+        }
+    }
+}
+
+const UNBIND_WARNING: &str = "warning: the plug leaves its owner's account. The Kasa app then reaches it only in the \
+    same network, and voice assistants not at all, until it is set up again. Local control goes on.";
 
 /// Does it and prints the outcome to standard output.
 pub async fn run(arguments: &Plug) -> Result<(), Error> {
-    let mut link = Link::new(&arguments.host.host, arguments.host.port, arguments.timeout);
-    let (text, json) = answer(&mut link, &arguments.action).await?;
+    let mut owner = Owner::new(&settings(arguments));
+    let outlets = arguments.outlet.map_or(Outlets::All, Outlets::One);
+    let (text, json) = answer(&mut owner, &arguments.action, outlets).await?;
     match arguments.json {
         true => println!("{json}"),
         false => println!("{text}"),
@@ -104,108 +145,114 @@ pub async fn run(arguments: &Plug) -> Result<(), Error> {
     Ok(())
 }
 
-async fn answer(link: &mut Link, what: &What) -> Result<(String, Value), Error> {
-    if let What::Raw { request } = what {
-        let reply = raw(link, request).await?.into_value();
-        return Ok((reply.to_string(), reply));
+fn settings(arguments: &Plug) -> Settings {
+    Settings {
+        host: arguments.host.host.clone(),
+        port: arguments.host.port,
+        interval: Duration::from_secs(5),
+        energy_interval: Duration::from_secs(60),
+        timeout: arguments.timeout,
+        first_poll: Duration::ZERO,
+        // To look at a plug must not change it.
+        keeper: Arc::new(Keeper { set: Set::Never, zone: TimeZone::system() }),
+        wall: Arc::new(SystemTime::now),
     }
-    let reading = read(link).await?;
-    let action = match what {
-        What::State => return Ok((on_off(reading.outlets[0].relay).into(), state(&reading))),
-        What::Info => return Ok((info(&reading), state_and_identity(&reading))),
-        What::Energy => return energy(&reading),
-        What::On => Action::Relay { outlet: 0, to: Switch::On },
-        What::Off => Action::Relay { outlet: 0, to: Switch::Off },
-        What::Toggle => Action::Relay { outlet: 0, to: Switch::Toggle },
-        What::Led { to: LedTo::On } => Action::Led(Switch::On),
-        What::Led { to: LedTo::Off } => Action::Led(Switch::Off),
-        What::Reboot => Action::Reboot,
-        What::Alias { name } => Action::Alias(name.clone()),
-        What::Raw { .. } => unreachable!("answered above"),
-    };
-    let Some((request, method)) = request::request(&action, &reading)? else {
-        unreachable!("every action is one")
-    };
-    link.exchange(&request, action.is_repeatable()).await?.confirm(method)?;
-    let done = match action {
-        Action::Relay { to, .. } => on_off(to.from(reading.outlets[0].relay)).to_string(),
-        _ => "ok".into(),
-    };
-    Ok((done, json!({"ok": true})))
 }
 
-async fn read(link: &mut Link) -> Result<Reading, Error> {
-    let reply = link.exchange(request::GET_SYSINFO, true).await?;
-    let mut reading = Reading::parse(&reply, SystemTime::now())?;
-    if reading.has_meter() {
-        let reply = link.exchange(request::GET_SYSINFO_AND_ENERGY, true).await?;
-        reading = Reading::parse(&reply, SystemTime::now())?;
+async fn answer(owner: &mut Owner, what: &What, outlets: Outlets) -> Result<(String, Value), Error> {
+    let actions = match what {
+        What::State => {
+            let reading = owner.read().await?;
+            return Ok((table::state(&reading, outlets)?, table::as_json(&reading, outlets)?));
+        }
+        What::Info | What::Energy => {
+            owner.read().await?;
+            owner.ask_everything().await;
+            let reading = owner.read().await?;
+            let text =
+                if *what == What::Info { table::info(&reading) } else { table::energy(&reading, outlets)? };
+            return Ok((text, table::as_json(&reading, outlets)?));
+        }
+        What::Raw { request, destroy, unmasked } => {
+            let reply = send(owner, request, destroy).await?;
+            let reply = if *unmasked { reply } else { raw::masked(reply) };
+            return Ok((reply.to_string(), reply));
+        }
+        What::Cloud { what } => return cloud(owner, *what).await,
+        What::On { time } => {
+            let timer = time.map(|time| Action::OffAfter { outlets, time });
+            timer.into_iter().chain([Action::Relay { outlets, to: Switch::On }]).collect()
+        }
+        What::Off => vec![Action::Relay { outlets, to: Switch::Off }],
+        What::Toggle => vec![Action::Relay { outlets, to: Switch::Toggle }],
+        What::Brightness { percent: 0, over } => {
+            vec![Action::Fade { to: Switch::Off, level: None, over: *over }]
+        }
+        What::Brightness { percent, over } => {
+            vec![Action::Fade { to: Switch::On, level: Some(*percent), over: *over }]
+        }
+        What::Led { to } => vec![Action::Led((*to).into())],
+        What::Pir { to } => vec![Action::Motion((*to).into())],
+        What::Identify => vec![Action::Identify],
+        What::Reboot => vec![Action::Reboot],
+        What::Alias { name } => vec![Action::Alias { outlets, alias: name.clone() }],
+    };
+    let reading = obey(owner, &actions).await?;
+    while owner.is_blinking() {
+        tokio::time::sleep_until(owner.due_at()).await;
+        owner.act().await;
     }
-    Ok(reading)
+    match (reading, actions.iter().any(Action::moves_relay)) {
+        (Some(reading), true) => Ok((table::state(&reading, outlets)?, table::as_json(&reading, outlets)?)),
+        _ => Ok(("ok".into(), json!({"ok": true}))),
+    }
 }
 
-async fn raw(link: &mut Link, request: &str) -> Result<Reply, Error> {
-    let parsed: Value = serde_json::from_str(request)
+async fn obey(owner: &mut Owner, actions: &[Action]) -> Result<Option<Arc<Reading>>, Error> {
+    let done = owner.obey(actions, Instant::now() + Duration::from_secs(60)).await;
+    done.outcome.map(|()| done.reading)
+}
+
+async fn send(owner: &mut Owner, request: &str, destroy: &[String]) -> Result<Value, Error> {
+    let request: Value = serde_json::from_str(request)
         .map_err(|error| Error::Malformed(format!("the request is not JSON: {error}")))?;
-    let modules = parsed.as_object().into_iter().flat_map(|modules| modules.values());
-    let methods = modules.filter_map(Value::as_object).flat_map(|methods| methods.keys());
-    if let Some(method) = methods.into_iter().find(|method| DESTRUCTIVE.contains(&method.as_str())) {
-        let why = format!("{method} can destroy the plug or its identity and is not sent");
-        return Err(Error::Malformed(why));
+    if let Some(method) =
+        raw::destructive(&request).iter().find(|method| !destroy.iter().any(|named| named == *method))
+    {
+        return Err(unsupported(format!(
+            "{method} can destroy the plug or its identity; --yes-destroy {method} sends it all the same"
+        )));
     }
-    link.exchange(request.as_bytes(), false).await
+    let done = owner.obey(&[Action::Raw(Box::new(request))], Instant::now() + Duration::from_secs(60)).await;
+    done.outcome.map(|()| done.reply.map_or(Value::Null, |reply| *reply))
 }
 
-fn state(reading: &Reading) -> Value {
-    serde_json::from_slice(&state::render(reading)).expect("we have just written it")
-}
-
-fn state_and_identity(reading: &Reading) -> Value {
-    let mut all = state(reading);
-    all["mac"] = reading.mac.to_string().into();
-    all["alias"] = reading.alias.as_str().into();
-    all["model"] = reading.model.as_str().into();
-    all["hw"] = reading.hw_ver.as_str().into();
-    all["sw"] = reading.sw_ver.as_str().into();
-    all
-}
-
-fn info(reading: &Reading) -> String {
-    let outlet = &reading.outlets[0];
-    let unknown = || "unknown".to_string();
-    let rows = [
-        ("alias", reading.alias.clone()),
-        ("model", reading.model.clone()),
-        ("mac", reading.mac.to_string()),
-        ("hardware", reading.hw_ver.clone()),
-        ("firmware", reading.sw_ver.clone()),
-        ("relay", on_off(outlet.relay).into()),
-        (
-            "on since",
-            outlet.on_since.map_or_else(|| "-".into(), |moment| format_rfc3339_seconds(moment).to_string()),
-        ),
-        ("led", reading.led.map_or_else(unknown, |lit| on_off(lit).into())),
-        ("rssi", reading.rssi.map_or_else(unknown, |dbm| format!("{dbm} dBm"))),
-        ("meter", if reading.has_meter() { "yes".into() } else { "no".into() }),
-    ];
-    rows.map(|(key, value)| format!("{key:<9} {value}")).join("\n")
-}
-
-fn energy(reading: &Reading) -> Result<(String, Value), Error> {
-    let emeter = reading.outlets[0].emeter.ok_or(Error::Unsupported("no energy meter"))?;
-    let state = state(reading);
-    let row = |key: &str, unit: &str| match &state[key] {
-        Value::Null => "unknown".into(),
-        number => format!("{number} {unit}"),
+async fn cloud(owner: &mut Owner, what: Cloud) -> Result<(String, Value), Error> {
+    let (request, destroy) = match what {
+        Cloud::Info => (r#"{"cnCloud":{"get_info":{}}}"#, vec![]),
+        Cloud::Unbind => {
+            eprintln!("{UNBIND_WARNING}");
+            (r#"{"cnCloud":{"unbind":{}}}"#, vec!["unbind".to_string()])
+        }
     };
-    let text = format!(
-        "power     {}\nvoltage   {}\ncurrent   {}\ntotal     {}",
-        row("power", "W"),
-        row("voltage", "V"),
-        row("current", "A"),
-        row("energy_total", "kWh"),
-    );
-    let json = json!({"power_mw": emeter.power_mw, "voltage_mv": emeter.voltage_mv, "current_ma": emeter.current_ma,
-        "total_wh": emeter.total_wh});
-    Ok((text, json))
+    let reply = raw::masked(send(owner, request, &destroy).await?);
+    let method = if what == Cloud::Info { "get_info" } else { "unbind" };
+    let answer = &reply["cnCloud"][method];
+    match answer["err_code"].as_i64() {
+        Some(0) if what == Cloud::Unbind => Ok(("ok".into(), json!({"ok": true}))),
+        Some(0) => {
+            let flag = |key: &str| answer[key].as_i64().map(|flag| on_off(flag == 1));
+            let text = format!(
+                "bound      {}\nconnected  {}\nserver     {}",
+                flag("binded").unwrap_or("unknown"),
+                flag("cld_connection").unwrap_or("unknown"),
+                answer["server"].as_str().unwrap_or("unknown"),
+            );
+            Ok((text, answer.clone()))
+        }
+        _ => {
+            let message = answer["err_msg"].as_str().unwrap_or("no reason given").chars().take(80).collect();
+            Err(Error::Refused { code: answer["err_code"].as_i64().unwrap_or(-1), message })
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::bridge::names::RESERVED;
+use crate::plug::raw::DESTRUCTIVE;
 use crate::plug::settings::Plug;
 
 use super::Config;
@@ -21,9 +22,17 @@ pub fn problems(config: &Config) -> Vec<String> {
     range("mqtt.keep_alive", config.mqtt.keep_alive, (5, 3600), &mut problems);
     range("commands.ttl", config.commands.ttl, (1, 600), &mut problems);
     range("poll.interval", config.poll.interval, (1, 3600), &mut problems);
+    range("poll.energy_interval", config.poll.energy_interval, (10, 86_400), &mut problems);
     range("poll.timeout", config.poll.timeout, (1, 60), &mut problems);
     if !config.publish.heartbeat.is_zero() {
         range("publish.heartbeat", config.publish.heartbeat, (1, 86_400), &mut problems);
+    }
+    for method in config.commands.destructive.iter().filter(|method| !DESTRUCTIVE.contains(&method.as_str()))
+    {
+        problems.push(format!(
+            "commands.destructive: expected some of {}, found {method:?}",
+            DESTRUCTIVE.join(", ")
+        ));
     }
     plugs(&config.plug, &mut problems);
     problems

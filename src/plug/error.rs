@@ -1,5 +1,6 @@
 //! What can go wrong with a plug, and whether trying again makes sense.
 
+use std::borrow::Cow;
 use std::io;
 use std::time::Duration;
 
@@ -35,9 +36,9 @@ pub enum Error {
         /// `err_msg`, shortened and without control characters.
         message: String,
     },
-    /// The plug has no such thing, or is no plug that we know how to serve.
+    /// The plug has no such thing, or is no plug at all.
     #[error("unsupported: {0}")]
-    Unsupported(&'static str),
+    Unsupported(Cow<'static, str>),
     /// Another plug answers at this address, so nothing was asked of it.
     #[error("another plug answers at this address: {found} instead of {expected}")]
     WrongPlug {
@@ -69,11 +70,21 @@ impl Error {
         }
     }
 
+    /// Whether the plug says that it has no such module or method, and so never will (protocol.md 5).
+    pub fn is_unknown_to_plug(&self) -> bool {
+        matches!(self, Error::Refused { code: -1 | -2 | -2000 | -2001, .. })
+    }
+
     /// Whether the connection ended under the request, as it does when a plug closes an idle connection
     /// (protocol.md 1.3): the one failure that a new connection cures at once.
     pub fn is_lost_connection(&self) -> bool {
         matches!(self, Error::Closed | Error::Broken(_))
     }
+}
+
+/// The plug has no such thing.
+pub fn unsupported(what: impl Into<Cow<'static, str>>) -> Error {
+    Error::Unsupported(what.into())
 }
 
 impl From<io::Error> for Error {

@@ -16,6 +16,9 @@ const LAST_BACKOFF: Duration = Duration::from_secs(60);
 /// failures waits longer for the verdict than needed.
 pub const OFFLINE_AFTER: Duration = Duration::from_secs(15);
 
+/// How long a device that is no plug is left alone.
+const LEFT_ALONE: Duration = Duration::from_secs(600);
+
 /// The times at which one plug is polled.
 ///
 /// ```text
@@ -86,6 +89,21 @@ impl Schedule {
         self.failing_since = None;
         let latest = self.last_success + self.interval + Duration::from_secs(1);
         self.next = (now + CONFIRM_AFTER).min(latest).max(now);
+    }
+
+    /// Something is known to happen at `at`: look then, if no poll comes before.
+    pub fn hasten(&mut self, at: Instant) {
+        self.next = self.next.min(at);
+    }
+
+    /// What answers at `now` is not to be served: look again after a while, in case another device has come.
+    pub fn left_alone(&mut self, now: Instant) {
+        self.next = now + LEFT_ALONE;
+    }
+
+    /// Whether the last poll failed.
+    pub fn is_failing(&self) -> bool {
+        self.failing_since.is_some()
     }
 
     /// The plug restarts at `now` and needs a while.

@@ -4,7 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use serde::Deserialize;
+
+use super::clock::{Keeper, Set};
 
 /// The port of every plug that speaks XOR (protocol.md 1).
 pub const PORT: u16 = 9999;
@@ -16,6 +19,10 @@ pub struct Poll {
     /// Time between two polls of a plug.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
+    /// Time between two readings of what is costly to read: the meter of a strip's outlet. What is rarer still (energy
+    /// of day and month, cloud, clock) waits for five of these.
+    #[serde(with = "humantime_serde")]
+    pub energy_interval: Duration,
     /// Time given to each connect and to each request.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
@@ -23,7 +30,40 @@ pub struct Poll {
 
 impl Default for Poll {
     fn default() -> Poll {
-        Poll { interval: Duration::from_secs(5), timeout: Duration::from_secs(5) }
+        let seconds = Duration::from_secs;
+        Poll { interval: seconds(5), energy_interval: seconds(60), timeout: seconds(5) }
+    }
+}
+
+/// `[clock]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Clock {
+    /// When the bridge sets the clocks of plugs.
+    pub set: Set,
+    /// The zone in which plugs live; the host's own where none is given.
+    pub zone: Option<Zone>,
+}
+
+impl Clock {
+    /// What plugs' clocks ought to show.
+    pub fn keeper(&self) -> Keeper {
+        let zone = self.zone.as_ref().map_or_else(TimeZone::system, |zone| zone.0.clone());
+        Keeper { set: self.set, zone }
+    }
+}
+
+/// An IANA time zone.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Zone(pub TimeZone);
+
+impl TryFrom<String> for Zone {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Zone, String> {
+        let unknown = |_| format!("expected the name of a time zone such as Europe/Berlin, found {name:?}");
+        TimeZone::get(&name).map(Zone).map_err(unknown)
     }
 }
 

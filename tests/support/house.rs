@@ -1,10 +1,15 @@
 //! Simulated plugs, and a configuration that knows them.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
+use jiff::tz::TimeZone;
 use kasa2mqtt::cli::simulate::mac;
 use kasa2mqtt::config::Config;
 use kasa2mqtt::mqtt::settings::BrokerUrl;
+use kasa2mqtt::plug::clock::{Keeper, Set};
+use kasa2mqtt::plug::owner;
 use kasa2mqtt::plug::settings::{HostPort, Plug};
 use kasa2mqtt::sim::model::Model;
 use kasa2mqtt::sim::plug::SimPlug;
@@ -42,4 +47,18 @@ pub fn config(broker: Option<SocketAddr>, plugs: &[Simulator]) -> Config {
     config.broker.listen = FREE;
     config.plug = plugs.iter().map(|simulator| plug(simulator.address())).collect();
     config
+}
+
+/// How a plug's own task reaches it. The clock is left alone.
+pub fn owner(address: SocketAddr, interval: Duration) -> owner::Settings {
+    owner::Settings {
+        host: address.ip().to_string(),
+        port: address.port(),
+        interval,
+        energy_interval: Duration::from_secs(60),
+        timeout: Duration::from_secs(1),
+        first_poll: Duration::ZERO,
+        keeper: Arc::new(Keeper { set: Set::Never, zone: TimeZone::UTC }),
+        wall: Arc::new(SystemTime::now),
+    }
 }

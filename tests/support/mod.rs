@@ -8,6 +8,7 @@ pub mod house;
 pub mod mosquitto;
 pub mod peers;
 pub mod port;
+pub mod rules;
 pub mod watcher;
 
 use std::future::Future;

@@ -9,6 +9,7 @@ use rumqttc::{AsyncClient, Event, LastWill, MqttOptions, NetworkOptions, Packet,
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::rules::Rules;
 use super::soon;
 
 /// A message as it was heard.
@@ -23,6 +24,8 @@ pub struct Heard {
 #[derive(Debug, Clone, Default)]
 pub struct Log {
     pub heard: Vec<Heard>,
+    /// What Home Assistant would not have liked of it.
+    pub violations: Vec<String>,
     pub subscriptions: usize,
     pub acknowledged: usize,
     pub refused: Option<String>,
@@ -39,6 +42,11 @@ pub struct Watcher {
 impl Drop for Watcher {
     fn drop(&mut self) {
         self.poller.abort();
+        let violations = &self.log.borrow().violations;
+        assert!(
+            violations.is_empty() || std::thread::panicking(),
+            "Home Assistant would not have liked: {violations:#?}"
+        );
     }
 }
 
@@ -79,6 +87,7 @@ impl Watcher {
         network.set_tcp_nodelay(true);
         event_loop.set_network_options(network);
         let (sender, log) = watch::channel(Log::default());
+        let mut rules = Rules::default();
         // Polls and does nothing else: the event loop must never be cancelled while it is needed.
         let poller = tokio::spawn(async move {
             loop {
@@ -88,11 +97,13 @@ impl Watcher {
                     // The connection counts as the first subscription.
                     Ok(Event::Incoming(Packet::ConnAck(_) | Packet::SubAck(_))) => log.subscriptions += 1,
                     Ok(Event::Incoming(Packet::PubAck(_) | Packet::PubComp(_))) => log.acknowledged += 1,
-                    Ok(Event::Incoming(Packet::Publish(publish))) => log.heard.push(Heard {
-                        topic: publish.topic,
-                        payload: String::from_utf8_lossy(&publish.payload).into(),
-                        retain: publish.retain,
-                    }),
+                    Ok(Event::Incoming(Packet::Publish(publish))) => {
+                        let payload: String = String::from_utf8_lossy(&publish.payload).into();
+                        if let Err(problem) = rules.hear(&publish.topic, &payload) {
+                            log.violations.push(format!("{}: {problem}", publish.topic));
+                        }
+                        log.heard.push(Heard { topic: publish.topic, payload, retain: publish.retain });
+                    }
                     Ok(_) => {}
                     Err(error) => {
                         log.refused = Some(error.to_string());

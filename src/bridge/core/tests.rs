@@ -7,11 +7,12 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::bridge::message::Message;
 use crate::bridge::settings::HomeAssistant;
 use crate::bridge::topics::Topics;
 use crate::plug::error::Error;
 use crate::plug::reading::Reading;
-use crate::plug::reading::tests::hs110;
+use crate::plug::sysinfo::tests::hs110;
 use crate::plug::task::Event;
 
 /// A core with one plug and a broker that remembers what is retained and lists what is not.
@@ -37,6 +38,8 @@ impl House {
             homeassistant,
             heartbeat: Some(Duration::from_secs(60)),
             command_ttl: Duration::from_secs(10),
+            raw: true,
+            destructive: Vec::new(),
             summary: json!({}),
             started: SystemTime::UNIX_EPOCH,
         });
@@ -182,7 +185,10 @@ fn a_command_is_an_order_and_its_confirmation_is_the_state() {
     house.message("kasa/desk-lamp/set", r#"{"state":"OFF","transaction":"t1"}"#);
     let order = house.order();
     assert_eq!(house.said, [], "state is what the plug confirmed, never what was asked");
-    house.report(LAMP, Event::Done { order: order.id, outcome: Ok(()), reading: Some(Arc::new(off())) });
+    house.report(
+        LAMP,
+        Event::Done { order: order.id, outcome: Ok(()), reply: None, reading: Some(Arc::new(off())) },
+    );
     assert_eq!(
         house.results(),
         [json!({"ok": true, "command": "set", "duration_ms": 0, "transaction": "t1"})]
@@ -197,7 +203,10 @@ fn commands_are_taken_on_the_mac_too_and_answered_on_the_name() {
     let mut house = House::lit();
     house.message("kasa/50c7bf010203/set/led", "OFF");
     let order = house.order();
-    house.report(LAMP, Event::Done { order: order.id, outcome: Ok(()), reading: Some(Arc::new(hs110())) });
+    house.report(
+        LAMP,
+        Event::Done { order: order.id, outcome: Ok(()), reply: None, reading: Some(Arc::new(hs110())) },
+    );
     assert_eq!(house.results()[0]["command"], "set/led");
 }
 
@@ -207,8 +216,10 @@ fn a_failed_command_is_answered_and_the_state_said_again() {
     house.message("kasa/desk-lamp/set", "OFF");
     let order = house.order();
     let error = Error::Refused { code: -3, message: "invalid argument".into() };
-    house
-        .report(LAMP, Event::Done { order: order.id, outcome: Err(error), reading: Some(Arc::new(hs110())) });
+    house.report(
+        LAMP,
+        Event::Done { order: order.id, outcome: Err(error), reply: None, reading: Some(Arc::new(hs110())) },
+    );
     assert_eq!(house.results()[0]["error"]["code"], "device_error");
     assert!(house.heard("kasa/desk-lamp")[0].contains(r#""state":"ON""#));
 }
@@ -241,7 +252,7 @@ fn a_retained_command_switches_nothing() {
 fn a_device_that_is_no_plug_is_named_once_and_left_alone() {
     let mut house = House::with_names(&[None]).connected();
     for _ in 0..3 {
-        house.report(LAMP, Event::Polled(Err(Error::Unsupported("it is not a plug"))));
+        house.report(LAMP, Event::Polled(Err(Error::Unsupported("it is not a plug".into()))));
         house.wait(20);
     }
     let devices = house.heard("kasa/bridge/devices");
