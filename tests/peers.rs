@@ -82,7 +82,7 @@ async fn our_plug_command_drives_npm_plugs() {
         assert!(info.contains("New name") && info.contains("led       OFF"), "{model}: {info}");
         if model.starts_with("hs110") {
             let energy: Value = serde_json::from_str(&run(&["energy", "--json"]).await).unwrap();
-            assert!(energy["voltage_mv"].as_u64() > Some(100_000), "{model}: {energy}");
+            assert!(energy["voltage"].as_f64() > Some(100.0), "{model}: {energy}");
         }
     }
 }
@@ -123,6 +123,45 @@ mod with_our_broker {
             let metered = watcher.on(&topic).iter().any(|payload| payload.contains(r#""voltage":"#));
             assert_eq!(metered, model.starts_with("hs110"), "{model}");
         }
+    }
+
+    #[tokio::test]
+    #[ignore = "needs the npm simulator: tests/run"]
+    async fn our_bridge_drives_an_npm_dimmer_and_an_npm_strip() {
+        let npm = NpmPlugs::start(&["hs220", "hs300"]);
+        let broker = AnyBroker::embedded().await;
+        let watcher = Watcher::connect(broker.address()).await;
+        for filter in ["kasa/#", "homeassistant/#"] {
+            watcher.subscribe(filter).await;
+        }
+        let mut config = config(Some(broker.address()), &[]);
+        config.plug = npm.addresses.iter().map(|address| plug(*address)).collect();
+        let _bridge = Bridge::start(config);
+        watcher.hear("homeassistant/device/kasa_50c7bfaa0001_6/config", |_| true).await;
+        let done = async |topic: &str, attribute: &str, payload: &str, state: &str| {
+            let from = watcher.mark();
+            watcher.publish(&format!("{topic}/{attribute}"), payload, false).await;
+            watcher.hear_after(from, &format!("{topic}/result"), |payload| payload.contains(r#""ok":true"#)).await;
+            watcher.hear_after(from, topic, |payload| payload.contains(state)).await;
+        };
+        let dimmer = "kasa/npm-hs220";
+        done(dimmer, "set", r#"{"state":"ON","brightness":40}"#, r#"{"state":"ON","brightness":40,"#).await;
+        done(dimmer, "set", "OFF", r#"{"state":"OFF","brightness":40,"#).await;
+        done(dimmer, "set", "ON", r#"{"state":"ON","brightness":40,"#).await;
+        let strip = "kasa/npm-hs300";
+        done(strip, "set", "OFF", r#"{"state":"OFF""#).await;
+        done("kasa/npm-hs300/2", "set", "ON", r#"{"state":"ON""#).await;
+        watcher.hear(strip, |payload| payload.contains(r#"{"state":"ON""#)).await;
+        for outlet in [1, 3, 4, 5, 6] {
+            let topic = format!("{strip}/{outlet}");
+            assert!(watcher.on(&topic).last().unwrap().contains(r#""state":"OFF""#), "outlet {outlet}");
+        }
+        done("kasa/npm-hs300/2", "set/alias", "Screen", r#""state":"ON""#).await;
+        let config = "homeassistant/device/kasa_50c7bfaa0001_2/config";
+        watcher.hear(config, |payload| payload.contains("Npm hs300 Screen")).await;
+        watcher.hear("kasa/npm-hs300/2", |payload| !payload.contains(r#""voltage":null"#)).await;
+        done(strip, "set", "ON", r#"{"state":"ON""#).await;
+        watcher.hear("kasa/npm-hs300/6", |payload| payload.contains(r#""state":"ON""#)).await;
     }
 
     #[tokio::test]
