@@ -141,7 +141,9 @@ mod with_our_broker {
         let done = async |topic: &str, attribute: &str, payload: &str, state: &str| {
             let from = watcher.mark();
             watcher.publish(&format!("{topic}/{attribute}"), payload, false).await;
-            watcher.hear_after(from, &format!("{topic}/result"), |payload| payload.contains(r#""ok":true"#)).await;
+            watcher
+                .hear_after(from, &format!("{topic}/result"), |payload| payload.contains(r#""ok":true"#))
+                .await;
             watcher.hear_after(from, topic, |payload| payload.contains(state)).await;
         };
         let dimmer = "kasa/npm-hs220";
