@@ -4,6 +4,7 @@ pub mod check;
 pub mod demo;
 pub mod log;
 pub mod plug;
+pub mod scan;
 pub mod simulate;
 mod table;
 
@@ -41,6 +42,8 @@ pub enum Command {
     Check,
     /// Talk to one plug, once, without a broker.
     Plug(plug::Plug),
+    /// List the plugs on this network.
+    Scan(scan::Scan),
     /// Run simulated plugs until stopped.
     Simulate(simulate::Simulate),
 }
@@ -89,6 +92,15 @@ mod tests {
     }
 
     #[test]
+    fn targets_can_be_said_together_or_one_by_one() {
+        for line in ["scan --target 192.0.2.1 192.0.2.0/24", "scan --target 192.0.2.1 --target 192.0.2.0/24"]
+        {
+            let Some(Command::Scan(scan)) = cli(line).unwrap().command else { panic!("{line}") };
+            assert_eq!(scan.targets.len(), 2, "{line}");
+        }
+    }
+
+    #[test]
     fn what_is_not_understood_is_a_usage_error() {
         for line in [
             "fly",
@@ -97,6 +109,8 @@ mod tests {
             "plug 192.0.2.1 up",
             "plug :1 on",
             "plug 192.0.2.1 led",
+            "scan --target 10.0.0.0/8",
+            "scan --target",
             "--log-format xml",
         ] {
             assert_eq!(cli(line).unwrap_err().exit_code(), 2, "{line}");

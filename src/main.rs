@@ -48,6 +48,10 @@ async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
             done = cli::plug::run(&plug) => done?,
             () = signals.stopped() => return Err("interrupted".into()),
         },
+        Command::Scan(scan) => tokio::select! {
+            done = cli::scan::run(&scan) => done?,
+            () = signals.stopped() => return Err("interrupted".into()),
+        },
         Command::Simulate(simulate) => cli::simulate::run(simulate, signals.stopped()).await?,
         Command::Demo => cli::demo::run(signals.stopped()).await?,
         Command::Run => loop {
