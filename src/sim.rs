@@ -3,6 +3,7 @@
 //! An independent witness: it shares nothing with the rest of the program but the cipher, which published vectors pin
 //! down, and builds its JSON itself, in the key order of each generation's wire.
 
+pub mod discovery;
 pub mod energy;
 pub mod model;
 pub mod plug;

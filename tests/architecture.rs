@@ -75,6 +75,7 @@ const FLOORS: &[&str] = &[
     // The whole.
     "config",
     "app",
+    "sim::discovery",
     "sim::model",
     "sim::energy",
     "sim::plug",
