@@ -6,6 +6,7 @@ pub mod bridge;
 pub mod broker;
 pub mod house;
 pub mod mosquitto;
+pub mod netns;
 pub mod peers;
 pub mod port;
 pub mod rules;

@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 
-fn cache(path: &str) -> PathBuf {
+/// Where `tests/run` puts other people's programs.
+pub fn cache(path: &str) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/.cache").join(path);
     assert!(path.exists(), "{} is missing: tests/run installs it", path.display());
     path
