@@ -41,7 +41,7 @@ async fn run(host: &Host, program: &str, arguments: &[&str]) -> Output {
 
 /// Names and addresses of the plugs that the program finds.
 async fn scan(host: &Host, arguments: &[&str]) -> Vec<(String, String)> {
-    let output = run(host, PROGRAM, &[&["scan", "--json", "--duration", "1s"], arguments].concat()).await;
+    let output = run(host, PROGRAM, &[&["scan", "--json", "--duration", "600ms"], arguments].concat()).await;
     let found: Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
     let text = |plug: &Value, key: &str| plug[key].as_str().unwrap_or_default().to_string();

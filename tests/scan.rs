@@ -14,9 +14,9 @@ use kasa2mqtt::sim::discovery::{Announcement, Discovery, Scheme};
 use kasa2mqtt::sim::server::{Behaviour, Reply, Simulator};
 use serde_json::Value;
 use support::house::{FREE, plugs};
-use support::peers::NpmPlugs;
+use support::peers::{NpmPlugs, python};
 use support::soon;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 
 /// A scan of these hosts and nobody else.
@@ -104,43 +104,58 @@ async fn both_ports_speak_of_one_plug() {
 }
 
 #[tokio::test]
-async fn closed_plugs_are_listed_by_their_protocol() {
-    let plug = |mac: &str, scheme| Announcement::plug(mac, "HS300(US)", scheme);
-    let mut tapo = plug("50:C7:BF:00:00:03", Scheme::NewKlap);
+async fn plugs_of_which_only_an_announcement_is_heard_are_listed_by_their_protocol() {
+    let plug =
+        |number: u8, scheme| Announcement::plug(&format!("50:C7:BF:00:00:0{number}"), "HS300(US)", scheme);
+    let mut tapo = plug(3, Scheme::NewKlap);
     tapo.device_type = "SMART.TAPOPLUG".into();
-    let announced =
-        vec![plug("50:C7:BF:00:00:01", Scheme::Klap), plug("50:C7:BF:00:00:02", Scheme::NewKlap), tapo];
+    let announced = vec![plug(1, Scheme::Klap), plug(2, Scheme::NewKlap), tapo, plug(4, Scheme::Xor)];
     let discovery = Discovery::start(FREE, announced).await.unwrap();
     let mut options = options(&[]);
     options.targets = vec![target("127.0.0.1/32")];
     options.ports.discovery = discovery.address().port();
     let found = found(&options).await;
-    let protocols: Vec<_> = found.iter().map(|found| (found.protocol, found.is_closed())).collect();
-    assert_eq!(
-        protocols,
-        [(Protocol::Klap, true), (Protocol::Klap2, true), (Protocol::Unsupported, false)],
-        "{found:?}"
-    );
-    assert!(found.iter().all(|found| found.address == "127.0.0.1:80".parse().unwrap()));
+    let said: Vec<_> =
+        found.iter().map(|found| (found.protocol, found.is_closed(), found.address.port())).collect();
+    let expected = [
+        (Protocol::Klap, true, 80),
+        (Protocol::Klap2, true, 80),
+        (Protocol::Unsupported, false, 80),
+        (Protocol::Xor, false, options.ports.xor),
+    ];
+    assert_eq!(said, expected, "{found:?}");
 }
 
-#[tokio::test]
-async fn a_plug_that_answers_by_tcp_only_is_found_where_it_is_listed() {
-    // Only TCP: nobody has the UDP port of that number.
-    let plugs = plugs(&["HS110-G2"]).await;
-    let forwarded = TcpListener::bind(FREE).await.unwrap();
-    let (address, plug) = (forwarded.local_addr().unwrap(), plugs[0].address());
-    let forwarding = tokio::spawn(async move {
+/// A way to a plug by TCP only: nobody has the UDP port of that number.
+async fn by_tcp_only(plug: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind(FREE).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
         loop {
-            let (mut near, _) = forwarded.accept().await.unwrap();
-            let mut far = tokio::net::TcpStream::connect(plug).await.unwrap();
+            let (mut near, _) = listener.accept().await.unwrap();
+            let mut far = TcpStream::connect(plug).await.unwrap();
             tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
         }
     });
-    let found = found(&options(&[address])).await;
-    let [one] = found.as_slice() else { panic!("{found:?}") };
-    assert_eq!((one.address, one.protocol, one.power_mw), (address, Protocol::Xor, Some(0)));
-    forwarding.abort();
+    address
+}
+
+#[tokio::test]
+async fn a_plug_that_answers_by_tcp_only_is_found_where_it_is_listed_or_announced() {
+    let plugs = plugs(&["HS110-G2"]).await;
+    let address = by_tcp_only(plugs[0].address()).await;
+    let announced = vec![Announcement::plug(plugs[0].mac(), "HS110(EU)", Scheme::Klap)];
+    let discovery = Discovery::start(FREE, announced).await.unwrap();
+    let listed = options(&[address]);
+    let mut announced = options(&[]);
+    announced.targets = vec![target("127.0.0.1/32")];
+    announced.ports = Ports { xor: address.port(), discovery: discovery.address().port(), http: 1 };
+    for options in [listed, announced] {
+        let found = found(&options).await;
+        let [one] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!((one.address, one.protocol, one.power_mw), (address, Protocol::Xor, Some(0)));
+        assert_eq!(one.alias, "Plug 0");
+    }
 }
 
 #[tokio::test]
@@ -317,6 +332,31 @@ async fn the_command_explains_that_it_found_nothing() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("no interface nosuch0"), "{}", text(&output.stderr));
     assert_eq!(program(&["--target", "10.0.0.0/8"]).await.status.code(), Some(2));
+}
+
+/// python-kasa on one port 20002: each plug with its kind of encryption.
+const PYTHON_KASA: &str = "
+import asyncio, sys
+from kasa import Discover
+Discover.DISCOVERY_PORT, Discover.DISCOVERY_PORT_2 = 1, int(sys.argv[1])
+async def search():
+    found = await Discover.discover(target='127.0.0.1', discovery_timeout=1)
+    for plug in found.values():
+        print(plug.mac, plug.model, plug.config.connection_type.encryption_type.value)
+asyncio.run(search())
+";
+
+#[tokio::test]
+#[ignore = "needs python-kasa: tests/run"]
+async fn python_kasa_understands_our_announcements_and_our_plugs_its_probe() {
+    for (scheme, encryption) in [(Scheme::Xor, "XOR"), (Scheme::Klap, "KLAP"), (Scheme::NewKlap, "KLAP")] {
+        let announced = vec![Announcement::plug("CC:32:E5:01:02:03", "HS100(UK)", scheme)];
+        let discovery = Discovery::start(FREE, announced).await.unwrap();
+        let port = discovery.address().port().to_string();
+        let output = soon("kasa", python().args(["-c", PYTHON_KASA, &port]).output()).await.unwrap();
+        let said = text(&output.stdout).trim();
+        assert_eq!(said, format!("CC:32:E5:01:02:03 HS100 {encryption}"), "{}", text(&output.stderr));
+    }
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ pub struct Scan {
     /// How long to wait for replies; asking a large network takes longer.
     #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
     pub duration: Duration,
-    /// Time given to each connection by TCP.
+    /// Time given to each connection by TCP, and to the look-up of each name.
     #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
     pub timeout: Duration,
     /// The port of plugs in networks and behind broadcasts.

@@ -9,6 +9,7 @@ pub mod probe;
 mod socket;
 pub mod target;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -43,7 +44,7 @@ pub struct Options {
     pub interface: Option<String>,
     /// How long to wait for replies to UDP probes, all rounds together. Asking many addresses takes longer.
     pub duration: Duration,
-    /// Time given to each connect and each exchange by TCP.
+    /// Time given to each connect and each exchange by TCP, and to the look-up of each name.
     pub timeout: Duration,
     /// Whether meters are asked.
     pub power: bool,
@@ -105,7 +106,7 @@ pub struct Scan {
 pub const MAX_PROBLEMS: usize = 8;
 
 /// Searches. Each plug goes to `news` when it is found and again when more is known of it; the receiver may be dropped.
-/// Dropping the future ends the search at once.
+/// A receiver that is slow delays the search, and dropping the future ends it at once.
 ///
 /// # Errors
 /// No socket could be opened, or there is no such interface. One address that cannot be reached is a
@@ -118,7 +119,7 @@ pub async fn scan(options: &Options, news: mpsc::Sender<Found>) -> io::Result<Sc
         let broadcasts = socket::broadcasts(options.interface.as_deref())?;
         destinations.extend(broadcasts.into_iter().map(|address| (address, options.ports.xor)));
     }
-    let listed = resolve(&options.targets, &mut problems).await;
+    let listed = resolve(&options.targets, options.timeout, &mut problems).await;
     destinations.extend(&listed);
     for target in &options.targets {
         if let Target::Network(network) = target {
@@ -192,6 +193,8 @@ async fn ask(
     let (sysinfo, discovery) = (probe::sysinfo(), probe::discovery(fastrand::u32(..)));
     let mut pace = time::interval(PACE);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // A network without a route is one problem, not one for each of its addresses.
+    let mut failures = BTreeSet::new();
     for _ in 0..ROUNDS {
         for (address, port) in destinations {
             pace.tick().await;
@@ -199,8 +202,12 @@ async fn ask(
                 sockets.sysinfo.send_to(&sysinfo, (*address, *port)).await?;
                 sockets.discovery.send_to(&discovery, (*address, options.ports.discovery)).await
             };
-            // No route to one of them says nothing of the others.
-            if let Err(error) = sent.await {
+            // No route to one of them says nothing of the others. Without a default route there is none to everybody:
+            // the networks' own broadcast addresses are asked as well.
+            if let Err(error) = sent.await
+                && !address.is_broadcast()
+                && failures.insert(error.kind())
+            {
                 problems.note(format!("{address}: {error}"));
             }
         }
@@ -209,7 +216,7 @@ async fn ask(
 }
 
 /// The addresses of listed hosts; plugs have no IPv6.
-async fn resolve(targets: &[Target], problems: &mut Problems) -> Vec<(Ipv4Addr, u16)> {
+async fn resolve(targets: &[Target], deadline: Duration, problems: &mut Problems) -> Vec<(Ipv4Addr, u16)> {
     let mut addresses = Vec::new();
     for target in targets {
         let Target::Host(host) = target else { continue };
@@ -217,12 +224,13 @@ async fn resolve(targets: &[Target], problems: &mut Problems) -> Vec<(Ipv4Addr, 
             IpAddr::V4(address) => Some((address, host.port)),
             IpAddr::V6(_) => None,
         };
-        match tokio::net::lookup_host((host.host.as_str(), host.port)).await {
-            Ok(mut found) => match found.find_map(v4) {
+        match time::timeout(deadline, tokio::net::lookup_host((host.host.as_str(), host.port))).await {
+            Ok(Ok(mut found)) => match found.find_map(v4) {
                 Some(address) => addresses.push(address),
                 None => problems.note(format!("{}: no IPv4 address", host.host)),
             },
-            Err(error) => problems.note(format!("{}: {error}", host.host)),
+            Ok(Err(error)) => problems.note(format!("{}: {error}", host.host)),
+            Err(_) => problems.note(format!("{}: the name server does not answer", host.host)),
         }
     }
     addresses

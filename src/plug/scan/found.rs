@@ -41,7 +41,7 @@ pub struct Found {
     pub address: SocketAddr,
     /// How to speak to it.
     pub protocol: Protocol,
-    /// Whether port 9999 answered, by UDP or TCP. A plug with [`Protocol::Klap`] or [`Protocol::Klap2`] has it closed.
+    /// Whether port 9999 answered, by UDP or TCP.
     pub open: bool,
     /// What it calls itself, as in `IOT.SMARTPLUGSWITCH`.
     pub device_type: String,
@@ -85,7 +85,7 @@ impl Found {
 
     /// Whether it is a plug whose firmware closed port 9999.
     pub fn is_closed(&self) -> bool {
-        !self.open && self.protocol != Protocol::Unsupported
+        !self.open && matches!(self.protocol, Protocol::Klap | Protocol::Klap2)
     }
 
     /// Takes over what `later` adds and says whether that is anything.

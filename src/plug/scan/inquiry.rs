@@ -42,7 +42,7 @@ impl Subject {
         let has_one_meter = found.has_meter && found.relays.len() == 1;
         match found.open {
             true if has_one_meter && options.power => Some(Subject::Metered(found.clone())),
-            false if found.is_closed() => Some(Subject::Announced(found.clone())),
+            false if found.protocol != Protocol::Unsupported => Some(Subject::Announced(found.clone())),
             _ => None,
         }
     }
