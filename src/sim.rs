@@ -3,8 +3,14 @@
 //! An independent witness: it shares nothing with the rest of the program but the cipher, which published vectors pin
 //! down, and builds its JSON itself, in the key order of each generation's wire.
 
+pub mod behaviour;
+pub mod clock;
+mod connection;
 pub mod discovery;
 pub mod energy;
+mod host;
+pub mod json;
 pub mod model;
 pub mod plug;
 pub mod server;
+pub mod template;

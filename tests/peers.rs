@@ -24,7 +24,7 @@ fn json(output: &std::process::Output) -> Value {
 #[ignore = "needs python-kasa: tests/run"]
 async fn python_kasa_switches_our_plugs() {
     for plug in plugs(MODELS).await {
-        let model = plug.look().await.model().name;
+        let model = plug.look().await.model();
         let state = text(&kasa(plug.address(), &["state"]).await);
         assert!(state.contains("Plug "), "{model}: {state}");
         kasa(plug.address(), &["on"]).await;
@@ -38,7 +38,7 @@ async fn python_kasa_switches_our_plugs() {
 #[ignore = "needs python-kasa: tests/run"]
 async fn python_kasa_reads_and_names_our_plugs() {
     for plug in plugs(&["HS110-G1", "HS110-G2", "HS110-G3"]).await {
-        let model = plug.look().await.model().name;
+        let model = plug.look().await.model();
         plug.press(true).await;
         let load = watts(&plug).await;
         assert!(load > 1.0, "{model}: {load} W");

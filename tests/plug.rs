@@ -159,7 +159,7 @@ async fn every_fault_is_an_error_and_passes() {
     for (reply, fits) in faults {
         let plug = one("HS110-G3").await;
         let deaf = reply == Reply::Whole;
-        plug.behave(Behaviour { reply: reply.clone(), deaf, ..Behaviour::default() }).await;
+        plug.behave(Behaviour { reply, deaf, ..Behaviour::default() }).await;
         let mut owner = Owner::new(&plug, SELDOM);
         let error = owner.polled().await.unwrap_err();
         assert!(fits(&error), "{reply:?}: {error:?}");
@@ -201,7 +201,9 @@ async fn a_reboot_is_asked_for_once() {
     let mut owner = Owner::new(&plug, SELDOM);
     owner.good_poll().await;
     owner.order(&[Action::Reboot]).await.0.unwrap();
-    assert_eq!(plug.counts().borrow().reboots, 1);
+    soon("the restart", plug.counts().wait_for(|counts| counts.reboots == 1)).await.unwrap();
+    let asked = plug.log().await.into_iter().filter(|request| request.contains("reboot")).count();
+    assert_eq!(asked, 1);
 }
 
 #[tokio::test]

@@ -3,20 +3,27 @@
 use std::error::Error;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::SystemTime;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
+use crate::sim::behaviour::Behaviour;
 use crate::sim::model::{MODELS, Model};
 use crate::sim::plug::SimPlug;
-use crate::sim::server::{Behaviour, Reply, Simulator};
+use crate::sim::server::Simulator;
+
+const DEFAULT: &str = "HS110-G3";
 
 /// Runs simulated plugs until stopped.
 #[derive(Debug, Args)]
 pub struct Simulate {
-    /// A plug of this model; can be given several times.
-    #[arg(long = "model", value_name = "MODEL", value_parser = model, default_value = "HS110-G3", help = models())]
+    /// A plug of this model; can be given several times. Without any model or dump: HS110-G3.
+    #[arg(long = "model", value_name = "MODEL", value_parser = model, help = models())]
     pub models: Vec<Model>,
+    /// Plugs as dumps describe them, in the JSON of python-kasa's `devtools/dump_devinfo`; they come after the models.
+    #[arg(long = "dump", value_name = "FILE", num_args = 1..)]
+    pub dumps: Vec<PathBuf>,
     /// Aliases, in the order of the models.
     #[arg(long = "alias", value_name = "NAME")]
     pub aliases: Vec<String>,
@@ -26,39 +33,9 @@ pub struct Simulate {
     /// Port of the first plug, TCP and UDP; the others take the next ones. 0 takes free ones.
     #[arg(long, default_value_t = 9999)]
     pub port: u16,
-    /// Time before each reply.
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
-    pub delay: Duration,
-    /// Bytes in each piece of a reply; 0 for all in one.
-    #[arg(long, value_name = "BYTES", default_value_t = 0)]
-    pub fragment: usize,
-    /// Close the connection after each reply.
-    #[arg(long)]
-    pub close: bool,
-    /// A fault.
-    #[arg(long)]
-    pub fault: Option<Fault>,
-}
-
-/// Ways to be broken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Fault {
-    /// Replies announce a length of zero and end with the connection (firmware of 2016).
-    ZeroLength,
-    /// Takes requests and never answers.
-    Silence,
-    /// Answers something that is not JSON.
-    Rubbish,
-    /// Announces 4 GiB.
-    Huge,
-    /// Sends half a reply and closes.
-    Half,
-    /// Sends half a reply and resets.
-    Reset,
-    /// Answers every method with an error.
-    Refuse,
-    /// Closes every connection at once.
-    Deaf,
+    /// Habits and faults of all of them.
+    #[command(flatten)]
+    pub behaviour: Behaviour,
 }
 
 fn model(name: &str) -> Result<Model, String> {
@@ -67,57 +44,58 @@ fn model(name: &str) -> Result<Model, String> {
 
 fn models() -> String {
     let names: Vec<&str> = MODELS.iter().map(|model| model.name).collect();
-    format!("A plug of this model, one of {}; can be given several times", names.join(", "))
+    format!(
+        "A plug of this model, one of {}; can be given several times. Without any model or dump: {DEFAULT}",
+        names.join(", ")
+    )
 }
 
 /// Prints a line for each plug and runs them until `stopped`.
 ///
 /// # Errors
-/// A port is taken.
+/// A port is taken, or a file is no dump.
 pub async fn run(arguments: Simulate, stopped: impl Future<Output = ()>) -> Result<(), Box<dyn Error>> {
-    let behaviour = arguments.behaviour();
     let mut running = Vec::new();
-    for (number, model) in (0u16..).zip(&arguments.models) {
-        let alias = arguments.aliases.get(usize::from(number)).cloned();
-        let alias = alias.unwrap_or_else(|| format!("Simulated plug {}", number + 1));
+    for (number, plug) in (0u16..).zip(arguments.plugs()?) {
         let port =
             if arguments.port == 0 { 0 } else { arguments.port.checked_add(number).ok_or("no port left")? };
         let address = SocketAddr::new(arguments.host, port);
-        let plug = SimPlug::new(*model, &alias, mac(number));
+        let (model, alias) = (plug.model(), plug.alias().to_owned());
+        let plug = plug.with(arguments.behaviour.clone());
         let simulator =
             Simulator::start(plug, address).await.map_err(|error| format!("{address}: {error}"))?;
-        simulator.behave(behaviour.clone()).await;
-        println!("{} {} {} {alias}", simulator.address(), simulator.mac(), model.name);
+        println!("{} {} {model} {alias}", simulator.address(), simulator.mac());
         running.push(simulator);
     }
     stopped.await;
     Ok(())
 }
 
+impl Simulate {
+    fn plugs(&self) -> Result<Vec<SimPlug>, Box<dyn Error>> {
+        let mut models = self.models.clone();
+        if models.is_empty() && self.dumps.is_empty() {
+            models.extend(Model::named(DEFAULT));
+        }
+        let mut plugs = Vec::new();
+        for (number, model) in (0..).zip(models) {
+            let alias = self.aliases.get(usize::from(number)).cloned();
+            let alias = alias.unwrap_or_else(|| format!("Simulated plug {}", number + 1));
+            plugs.push(SimPlug::new(model, &alias, mac(number)));
+        }
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+        for path in &self.dumps {
+            let plug = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display())).and_then(
+                |dump| SimPlug::from_dump(&dump, now).map_err(|error| format!("{}: {error}", path.display())),
+            )?;
+            plugs.push(plug);
+        }
+        Ok(plugs)
+    }
+}
+
 /// A MAC of the simulated plug of this number, from the range that TP-Link's plugs use.
 pub fn mac(number: u16) -> [u8; 6] {
     let [high, low] = number.to_be_bytes();
     [0x50, 0xc7, 0xbf, 0x5e, high, low.wrapping_add(1)]
-}
-
-impl Simulate {
-    fn behaviour(&self) -> Behaviour {
-        let reply = match self.fault {
-            Some(Fault::ZeroLength) => Reply::ZeroLength,
-            Some(Fault::Silence) => Reply::Silence,
-            Some(Fault::Rubbish) => Reply::Rubbish,
-            Some(Fault::Huge) => Reply::Huge,
-            Some(Fault::Half) => Reply::Half,
-            Some(Fault::Reset) => Reply::Reset,
-            Some(Fault::Refuse | Fault::Deaf) | None => Reply::Whole,
-        };
-        Behaviour {
-            reply,
-            delay: self.delay,
-            fragment: self.fragment,
-            close: self.close,
-            refuse: self.fault == Some(Fault::Refuse),
-            deaf: self.fault == Some(Fault::Deaf),
-        }
-    }
 }

@@ -1,76 +1,19 @@
-//! A simulated plug on the network: TCP and UDP on one port, with the habits and the faults of real ones
-//! (protocol.md 1.3, 1.4, 11).
+//! A simulated plug on the network: TCP and UDP on one port.
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::plug::cipher::{self, Body};
-
-use super::plug::{Effect, SimPlug};
-
-/// What it does with a request.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Behaviour {
-    /// How the reply travels.
-    pub reply: Reply,
-    /// Time before each reply.
-    pub delay: Duration,
-    /// Bytes in each piece of the reply; 0 for all in one.
-    pub fragment: usize,
-    /// Ends the connection after each reply, as most plugs do.
-    pub close: bool,
-    /// Answers every method with an `err_code`.
-    pub refuse: bool,
-    /// Ends every connection at once, as a plug whose port is closed.
-    pub deaf: bool,
-}
-
-/// How a reply travels.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Reply {
-    /// As it should.
-    #[default]
-    Whole,
-    /// With a length of zero, and then closes: firmware of 2016.
-    ZeroLength,
-    /// Not at all; the connection stays open.
-    Silence,
-    /// A well-framed something that is not JSON.
-    Rubbish,
-    /// A header that announces 4 GiB.
-    Huge,
-    /// The first half, then closes.
-    Half,
-    /// Resets the connection after the first half.
-    Reset,
-}
-
-/// What a simulated plug has seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts {
-    /// TCP connections taken.
-    pub connections: u64,
-    /// Requests, by TCP and UDP.
-    pub requests: u64,
-    /// Commands to the relay.
-    pub relay_commands: u64,
-    /// Restarts.
-    pub reboots: u64,
-}
-
-enum Ask {
-    Request(Vec<u8>, oneshot::Sender<Option<String>>),
-    Connected,
-    Press(bool),
-    Look(oneshot::Sender<SimPlug>),
-    Refuse(bool),
-}
+pub use super::behaviour::{Behaviour, Reply};
+use super::connection;
+pub use super::host::Counts;
+use super::host::{Ask, Host, Life, ask};
+use super::plug::{SimPlug, Way};
+use crate::plug::cipher;
 
 /// A simulated plug. Dropping it ends it and frees its port.
 #[derive(Debug)]
@@ -78,7 +21,6 @@ pub struct Simulator {
     address: SocketAddr,
     mac: String,
     asks: mpsc::Sender<Ask>,
-    behaviour: watch::Sender<Behaviour>,
     counts: watch::Receiver<Counts>,
     relay: watch::Receiver<bool>,
     _tasks: JoinSet<()>,
@@ -90,18 +32,25 @@ impl Simulator {
     /// # Errors
     /// The address cannot be used.
     pub async fn start(plug: SimPlug, address: SocketAddr) -> io::Result<Simulator> {
+        Simulator::start_at(plug, address, SystemTime::now()).await
+    }
+
+    /// The same in a world where it is now `wall`; from then on time passes as the runtime's does.
+    ///
+    /// # Errors
+    /// The address cannot be used.
+    pub async fn start_at(plug: SimPlug, address: SocketAddr, wall: SystemTime) -> io::Result<Simulator> {
         let (listener, datagrams) = bind(address).await?;
         let address = listener.local_addr()?;
         let (asks, inbox) = mpsc::channel(64);
-        let (behaviour, behaviours) = watch::channel(Behaviour::default());
-        let (count, counts) = watch::channel(Counts::default());
-        let (relay_moved, relay) = watch::channel(plug.relay());
         let mac = plug.mac();
+        let host = Host::new(plug, wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+        let (lives, counts, relay) = (host.life(), host.counts(), host.relay());
         let mut tasks = JoinSet::new();
-        tasks.spawn(own(plug, inbox, count, relay_moved));
-        tasks.spawn(listen(listener, asks.clone(), behaviours.clone()));
-        tasks.spawn(datagram(datagrams, asks.clone(), behaviours));
-        Ok(Simulator { address, mac, asks, behaviour, counts, relay, _tasks: tasks })
+        tasks.spawn(host.run(inbox));
+        tasks.spawn(listen(listener, asks.clone(), lives.clone()));
+        tasks.spawn(datagram(datagrams, asks.clone(), lives));
+        Ok(Simulator { address, mac, asks, counts, relay, _tasks: tasks })
     }
 
     /// Where it listens.
@@ -116,20 +65,32 @@ impl Simulator {
 
     /// The plug as it is now.
     pub async fn look(&self) -> SimPlug {
-        let (sender, receiver) = oneshot::channel();
-        let _ = self.asks.send(Ask::Look(sender)).await;
-        receiver.await.expect("the owner lives as long as the simulator")
+        self.ask(Ask::Look).await
     }
 
-    /// Somebody presses the button.
+    /// The last requests that it read, as they were, the oldest first.
+    pub async fn log(&self) -> Vec<String> {
+        self.ask(Ask::Log).await
+    }
+
+    /// Somebody presses the button; of a strip, its first.
     pub async fn press(&self, on: bool) {
-        let _ = self.asks.send(Ask::Press(on)).await;
+        self.press_outlet(0, on).await;
+    }
+
+    /// Somebody presses one button of a strip.
+    pub async fn press_outlet(&self, index: usize, on: bool) {
+        let _ = self.asks.send(Ask::Press(index, on)).await;
     }
 
     /// Changes its habits from the next request on; a deaf one drops the connections that it has as well.
     pub async fn behave(&self, behaviour: Behaviour) {
-        let _ = self.asks.send(Ask::Refuse(behaviour.refuse)).await;
-        self.behaviour.send_replace(behaviour);
+        let _ = self.asks.send(Ask::Behave(behaviour)).await;
+    }
+
+    /// Changes the plug itself.
+    pub async fn change(&self, change: impl FnOnce(&mut SimPlug) + Send + 'static) {
+        let _ = self.asks.send(Ask::Change(Box::new(change))).await;
     }
 
     /// What it has seen so far; can be waited on.
@@ -137,9 +98,15 @@ impl Simulator {
         self.counts.clone()
     }
 
-    /// Where its relay is; can be waited on.
+    /// Where its (first) relay is; can be waited on.
     pub fn relay(&self) -> watch::Receiver<bool> {
         self.relay.clone()
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Ask) -> T {
+        let (sender, receiver) = oneshot::channel();
+        let _ = self.asks.send(question(sender)).await;
+        receiver.await.expect("the owner lives as long as the simulator")
     }
 }
 
@@ -159,122 +126,36 @@ async fn bind(address: SocketAddr) -> io::Result<(TcpListener, UdpSocket)> {
     Err(io::Error::new(io::ErrorKind::AddrInUse, "no port that is free for TCP and UDP"))
 }
 
-/// The one task that has the plug.
-async fn own(
-    mut plug: SimPlug,
-    mut inbox: mpsc::Receiver<Ask>,
-    counts: watch::Sender<Counts>,
-    relay: watch::Sender<bool>,
-) {
-    while let Some(ask) = inbox.recv().await {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        match ask {
-            Ask::Connected => counts.send_modify(|counts| counts.connections += 1),
-            Ask::Press(on) => plug.switch(on, now),
-            Ask::Refuse(refuse) => plug.refusing = refuse,
-            Ask::Look(reply) => drop(reply.send(plug.clone())),
-            Ask::Request(request, reply) => {
-                let (text, effect) = plug.answer(&request, now).unzip();
-                counts.send_modify(|counts| {
-                    counts.requests += 1;
-                    counts.relay_commands += u64::from(matches!(effect, Some(Effect::Relay(_))));
-                    counts.reboots += u64::from(effect == Some(Effect::Reboot));
-                });
-                let _ = reply.send(text);
-            }
-        }
-        relay.send_if_modified(|relay| std::mem::replace(relay, plug.relay()) != plug.relay());
-    }
-}
-
-async fn listen(listener: TcpListener, asks: mpsc::Sender<Ask>, behaviours: watch::Receiver<Behaviour>) {
+async fn listen(listener: TcpListener, asks: mpsc::Sender<Ask>, life: watch::Receiver<Life>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { continue };
                 let _ = asks.send(Ask::Connected).await;
-                connections.spawn(connection(stream, asks.clone(), behaviours.clone()));
+                connections.spawn(connection::serve(stream, asks.clone(), life.clone()));
             }
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-/// Ends with the connection, whoever ends it.
-async fn connection(stream: TcpStream, asks: mpsc::Sender<Ask>, mut behaviours: watch::Receiver<Behaviour>) {
-    let mut deafness = behaviours.clone();
-    tokio::select! {
-        _ = deafness.wait_for(|behaviour| behaviour.deaf) => {}
-        _ = converse(stream, &asks, &mut behaviours) => {}
-    }
-}
-
-async fn converse(
-    mut stream: TcpStream,
-    asks: &mpsc::Sender<Ask>,
-    behaviours: &mut watch::Receiver<Behaviour>,
-) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    loop {
-        let mut header = [0; cipher::HEADER];
-        stream.read_exact(&mut header).await?;
-        let Ok(Body::Bytes(length)) = cipher::body_length(header) else { return Ok(()) };
-        let mut request = vec![0; length];
-        stream.read_exact(&mut request).await?;
-        cipher::decrypt(&mut request);
-        let Some(reply) = ask(asks, request).await else { continue };
-        let behaviour = behaviours.borrow().clone();
-        tokio::time::sleep(behaviour.delay).await;
-        let mut wire = cipher::frame(reply.as_bytes());
-        let half = wire.len() / 2;
-        match behaviour.reply {
-            Reply::Whole => {}
-            Reply::ZeroLength => wire[..cipher::HEADER].fill(0),
-            Reply::Silence => std::future::pending().await,
-            Reply::Rubbish => wire = cipher::frame(b"\x00\xff not JSON {"),
-            Reply::Huge => wire[..cipher::HEADER].fill(0xff),
-            Reply::Half | Reply::Reset => wire.truncate(half),
-        }
-        match behaviour.fragment {
-            0 => stream.write_all(&wire).await?,
-            size => {
-                for piece in wire.chunks(size) {
-                    stream.write_all(piece).await?;
-                    tokio::task::yield_now().await;
-                }
-            }
-        }
-        match behaviour.reply {
-            Reply::Reset => return stream.set_zero_linger(),
-            Reply::ZeroLength | Reply::Half => return Ok(()),
-            _ if behaviour.close => return Ok(()),
-            _ => {}
-        }
-    }
-}
-
-async fn datagram(socket: UdpSocket, asks: mpsc::Sender<Ask>, behaviours: watch::Receiver<Behaviour>) {
+async fn datagram(socket: UdpSocket, asks: mpsc::Sender<Ask>, life: watch::Receiver<Life>) {
     let mut buffer = vec![0; 4096];
     loop {
         let Ok((length, sender)) = socket.recv_from(&mut buffer).await else { continue };
         let silent = {
-            let behaviour = behaviours.borrow();
-            behaviour.deaf || behaviour.reply == Reply::Silence
+            let life = life.borrow();
+            let reply = life.behaviour.reply;
+            life.is_deaf() || life.behaviour.no_udp || matches!(reply, Reply::Silence | Reply::Lost)
         };
         if silent {
             continue;
         }
         let mut request = buffer[..length].to_vec();
         cipher::decrypt(&mut request);
-        if let Some(reply) = ask(&asks, request).await {
+        if let Some(reply) = ask(&asks, request, Way::Udp).await {
             let _ = socket.send_to(&cipher::encrypt(reply.as_bytes()), sender).await;
         }
     }
-}
-
-async fn ask(asks: &mpsc::Sender<Ask>, request: Vec<u8>) -> Option<String> {
-    let (sender, receiver) = oneshot::channel();
-    asks.send(Ask::Request(request, sender)).await.ok()?;
-    receiver.await.ok()?
 }

@@ -1,0 +1,230 @@
+//! The task that owns a simulated plug; everybody else asks it. Time passes here, and everything is counted.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::behaviour::{Behaviour, Reply};
+use super::plug::{Answer, SimPlug, Way};
+
+/// How many requests are remembered.
+const LOG: usize = 4096;
+
+/// Time in which a plug with a budget takes so many requests. The real one is not known (protocol.md 1.4).
+const BUDGET_TIME: Duration = Duration::from_secs(10);
+
+/// How long a plug is away that its watchdog restarted (protocol.md 9: less than a minute).
+const AWAY: Duration = Duration::from_secs(30);
+
+/// What a simulated plug has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// TCP connections taken.
+    pub connections: u64,
+    /// Requests, by TCP and UDP.
+    pub requests: u64,
+    /// Commands to relays.
+    pub relay_commands: u64,
+    /// Restarts, wanted or not.
+    pub reboots: u64,
+}
+
+pub(super) enum Ask {
+    Request(Vec<u8>, Way, oneshot::Sender<Option<String>>),
+    Connected,
+    Press(usize, bool),
+    Look(oneshot::Sender<SimPlug>),
+    Log(oneshot::Sender<Vec<String>>),
+    Behave(Behaviour),
+    Change(Box<dyn FnOnce(&mut SimPlug) + Send>),
+}
+
+/// What connections must know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Life {
+    pub behaviour: Behaviour,
+    /// Restarts so far: no connection outlives one.
+    pub number: u64,
+    /// It is restarting.
+    away: bool,
+}
+
+impl Life {
+    pub fn is_deaf(&self) -> bool {
+        self.away || self.behaviour.deaf
+    }
+}
+
+/// The one task that has the plug.
+pub(super) struct Host {
+    plug: SimPlug,
+    life: watch::Sender<Life>,
+    counts: watch::Sender<Counts>,
+    relay: watch::Sender<bool>,
+    log: VecDeque<String>,
+    /// When the last requests came, as far as the budget cares.
+    recent: VecDeque<Duration>,
+    restart_at: Option<Duration>,
+    back_at: Option<Duration>,
+    watchdog: Option<Duration>,
+    /// One moment by both clocks, so that time never jumps.
+    origin: (Instant, Duration),
+}
+
+impl Host {
+    /// Has this plug, at so much time since 1970; from then on time passes as the runtime's does.
+    pub(super) fn new(plug: SimPlug, wall: Duration) -> Host {
+        Host {
+            life: watch::Sender::new(Life { behaviour: plug.behaviour.clone(), number: 0, away: false }),
+            counts: watch::Sender::new(Counts::default()),
+            relay: watch::Sender::new(plug.relay()),
+            plug,
+            log: VecDeque::new(),
+            recent: VecDeque::new(),
+            restart_at: None,
+            back_at: None,
+            watchdog: None,
+            origin: (Instant::now(), wall),
+        }
+    }
+
+    pub(super) fn life(&self) -> watch::Receiver<Life> {
+        self.life.subscribe()
+    }
+
+    pub(super) fn counts(&self) -> watch::Receiver<Counts> {
+        self.counts.subscribe()
+    }
+
+    pub(super) fn relay(&self) -> watch::Receiver<bool> {
+        self.relay.subscribe()
+    }
+
+    /// Runs until nobody can ask any more.
+    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Ask>) {
+        loop {
+            let due = self.pass_time();
+            tokio::select! {
+                ask = inbox.recv() => match ask {
+                    Some(ask) => self.heard(ask),
+                    None => return,
+                },
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+            }
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.origin.1 + self.origin.0.elapsed()
+    }
+
+    /// Does all that is due and tells when something is due next.
+    fn pass_time(&mut self) -> Option<Instant> {
+        let now = self.now();
+        self.watchdog = match self.plug.behaviour.watchdog {
+            None => None,
+            Some(every) => match self.watchdog {
+                Some(bites) if bites <= now => {
+                    self.leave(now, AWAY);
+                    Some(now + every)
+                }
+                bites => bites.or(Some(now + every)),
+            },
+        };
+        if self.restart_at.take_if(|at| *at <= now).is_some() {
+            self.leave(now, self.plug.behaviour.boot);
+        }
+        if self.back_at.take_if(|at| *at <= now).is_some() {
+            self.plug.restart(now);
+            self.life.send_modify(|life| life.away = false);
+        }
+        self.plug.advance(now);
+        self.show_relay();
+        let due = [self.plug.next_event(), self.restart_at, self.back_at, self.watchdog];
+        let due = due.into_iter().flatten().min()?;
+        Some(self.origin.0 + due.saturating_sub(self.origin.1))
+    }
+
+    /// Drops every connection and is back after `time`.
+    fn leave(&mut self, now: Duration, time: Duration) {
+        self.counts.send_modify(|counts| counts.reboots += 1);
+        if time.is_zero() {
+            self.plug.restart(now);
+        } else {
+            self.back_at = Some(now + time);
+        }
+        self.life.send_modify(|life| {
+            life.number += 1;
+            life.away = !time.is_zero();
+        });
+    }
+
+    fn heard(&mut self, ask: Ask) {
+        let now = self.now();
+        match ask {
+            Ask::Connected => self.counts.send_modify(|counts| counts.connections += 1),
+            Ask::Press(index, on) => self.plug.switch_outlet(index, on, now),
+            Ask::Behave(behaviour) => {
+                self.plug.behaviour = behaviour.clone();
+                self.life.send_modify(|life| life.behaviour = behaviour);
+            }
+            Ask::Change(change) => change(&mut self.plug),
+            // Whoever asked may be gone.
+            Ask::Look(reply) => drop(reply.send(self.plug.clone())),
+            Ask::Log(reply) => drop(reply.send(self.log.iter().cloned().collect())),
+            Ask::Request(request, way, reply) => drop(reply.send(self.request(&request, way, now))),
+        }
+    }
+
+    fn request(&mut self, request: &[u8], way: Way, now: Duration) -> Option<String> {
+        self.log.push_back(String::from_utf8_lossy(request).into_owned());
+        if self.log.len() > LOG {
+            self.log.pop_front();
+        }
+        let ignored = self.is_over_budget(now) || self.plug.behaviour.reply == Reply::Silence;
+        let mut answer = Answer::default();
+        if !ignored {
+            answer = self.plug.answer(request, way, now);
+        }
+        // The relay first: who awaits the counts shall find the relay switched.
+        self.show_relay();
+        self.counts.send_modify(|counts| {
+            counts.requests += 1;
+            counts.relay_commands += answer.relay_commands;
+        });
+        // Told to restart at once, a plug is gone before it has replied (protocol.md 2.1).
+        match answer.restart {
+            Some(delay) if delay.is_zero() => {
+                self.leave(now, self.plug.behaviour.boot);
+                return None;
+            }
+            Some(delay) => self.restart_at = Some(now + delay),
+            None => {}
+        }
+        answer.reply
+    }
+
+    fn is_over_budget(&mut self, now: Duration) -> bool {
+        let Some(budget) = self.plug.behaviour.budget else { return false };
+        self.recent.retain(|at| *at + BUDGET_TIME > now);
+        let over = self.recent.len() >= budget;
+        if !over {
+            self.recent.push_back(now);
+        }
+        over
+    }
+
+    fn show_relay(&self) {
+        let on = self.plug.relay();
+        self.relay.send_if_modified(|shown| std::mem::replace(shown, on) != on);
+    }
+}
+
+/// The reply to a request; `None` where there is none.
+pub(super) async fn ask(asks: &mpsc::Sender<Ask>, request: Vec<u8>, way: Way) -> Option<String> {
+    let (sender, receiver) = oneshot::channel();
+    asks.send(Ask::Request(request, way, sender)).await.ok()?;
+    receiver.await.ok()?
+}
