@@ -41,6 +41,10 @@ const FIRST_APART: Duration = Duration::from_millis(250);
 /// The first time, a strip's outlets are asked for their energy this far apart.
 const OUTLETS_APART: Duration = Duration::from_secs(1);
 
+/// The first statistics wait until every outlet of the largest strip was asked for its energy: some strips take only
+/// so many requests in some time (protocol.md 1.4).
+const FIRST_STATISTICS: Duration = Duration::from_millis(10_600);
+
 #[derive(Debug, Clone)]
 struct Item {
     question: Question,
@@ -78,13 +82,16 @@ impl Agenda {
             add(Question::NextAction, rare, Duration::ZERO, next());
         }
         for (index, place) in (0..reading.outlets.len()).zip(0..).filter(|_| reading.has_meter()) {
-            let phase = |every: Duration| every / count * place;
             let first = if reading.is_strip() { now + OUTLETS_APART * place } else { next() };
+            // From then on spread over the interval; what was apart already counts.
+            let phase = |every: Duration, apart: Duration| (every / count).saturating_sub(apart) * place;
             if reading.is_strip() {
-                add(Question::Energy(index), interval, phase(interval), first);
+                add(Question::Energy(index), interval, phase(interval, OUTLETS_APART), first);
             }
             // In between, so that no two questions meet.
-            add(Question::Statistics(index), rare, phase(rare), first + OUTLETS_APART * 3 / 5);
+            let wait =
+                if reading.is_strip() { FIRST_STATISTICS + OUTLETS_APART * place } else { Duration::ZERO };
+            add(Question::Statistics(index), rare, phase(rare, OUTLETS_APART * 2), first + wait);
         }
         agenda
     }
@@ -137,6 +144,13 @@ impl Agenda {
         }
     }
 
+    /// Nothing is asked before `moment`: the plug restarts.
+    pub fn rest_until(&mut self, moment: Instant) {
+        for item in &mut self.items {
+            item.due = item.due.map(|due| due.max(moment));
+        }
+    }
+
     fn item(&mut self, question: Question) -> Option<&mut Item> {
         self.items.iter_mut().find(|item| item.question == question)
     }
@@ -174,7 +188,7 @@ mod tests {
             of_outlet.map(|(at, _)| *at).collect()
         };
         assert_eq!(energy(0)[..4], [0.0, 60.0, 120.0, 180.0]);
-        assert_eq!(energy(1)[..4], [1.0, 91.0, 151.0, 211.0], "half an interval apart, once started");
+        assert_eq!(energy(1)[..4], [1.0, 90.0, 150.0, 210.0], "half an interval apart, once started");
         assert_eq!(count(&asked, |question| question == Question::Statistics(0)), 2, "rarely: {asked:?}");
         assert_eq!(count(&asked, |question| matches!(question, Question::Motion | Question::NextAction)), 0);
         let mut moments: Vec<f64> = asked.iter().map(|(at, _)| *at).collect();

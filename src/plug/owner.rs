@@ -171,6 +171,9 @@ impl Owner {
                 self.agenda.hasten(Question::Energy(index), now);
             }
         }
+        // It may have restarted, and lost its clock.
+        let restarted = was_failing
+            || self.reading.as_deref().is_some_and(|before| sysinfo.reading.was_restarted_since(before));
         let mut reading = sysinfo.reading;
         self.known.complete(&mut reading, (self.wall)());
         let reading = self.take(reading);
@@ -181,8 +184,7 @@ impl Owner {
         {
             self.schedule.hasten(now + ends_in + AFTER_TIMER);
         }
-        if was_failing {
-            // It may have restarted, and lost its clock.
+        if restarted {
             self.agenda.hasten(Question::Cloud, now);
             self.agenda.hasten(Question::Clock, now);
         }

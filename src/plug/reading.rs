@@ -133,6 +133,15 @@ impl Reading {
         self
     }
 
+    /// Whether the plug seems to have restarted since `earlier`: what was on all the time has been on for less time.
+    pub fn was_restarted_since(&self, earlier: &Reading) -> bool {
+        let mut outlets = self.outlets.iter().zip(&earlier.outlets);
+        outlets.any(|(now, before)| match (now.on_since, before.on_since) {
+            (Some(now), Some(before)) => now.duration_since(before).is_ok_and(|later| later >= JITTER),
+            _ => false,
+        })
+    }
+
     /// Takes over what the plug confirmed with `err_code` 0: the outlet's relay moved at `now`.
     pub fn relay_moved(&mut self, outlet: usize, on: bool, now: SystemTime) {
         if let Some(outlet) = self.outlets.get_mut(outlet) {
@@ -163,6 +172,18 @@ mod tests {
         };
         assert_eq!(moved(4), earlier.outlets[0].on_since);
         assert_eq!(moved(5), Some(now() - Duration::from_secs(3605)));
+    }
+
+    #[test]
+    fn a_restart_shows_in_the_time_that_a_plug_is_on() {
+        let earlier = hs110();
+        let with = |on_time: u64| {
+            let on_time = format!(r#""on_time":{on_time}"#);
+            parse(&HS110_G1.replace(r#""on_time":3600"#, &on_time)).unwrap()
+        };
+        for (on_time, restarted) in [(3600, false), (3700, false), (3596, false), (3595, true), (0, true)] {
+            assert_eq!(with(on_time).was_restarted_since(&earlier), restarted, "{on_time}");
+        }
     }
 
     #[test]

@@ -36,6 +36,9 @@ pub struct Behaviour {
     /// Do not answer by UDP what has more bytes than this.
     #[arg(long, value_name = "BYTES")]
     pub max_datagram: Option<usize>,
+    /// Lack this module; can be given several times.
+    #[arg(long, value_name = "MODULE")]
+    pub lacks: Vec<String>,
     /// Restart when asked for a module that it does not have.
     #[arg(long)]
     pub dies_of_unknown: bool,

@@ -20,6 +20,7 @@ pub(super) async fn serve(stream: TcpStream, asks: mpsc::Sender<Ask>, mut life: 
     let number = life.borrow().number;
     let behaviour = life.clone();
     tokio::select! {
+        biased;
         _ = life.wait_for(|life| life.is_deaf() || life.number != number) => {}
         // The other side may go whenever it likes.
         _ = converse(stream, &asks, &behaviour) => {}
@@ -48,7 +49,9 @@ async fn converse(
         };
         let Some(reply) = ask(asks, request, Way::Tcp).await else { continue };
         let behaviour = life.borrow().behaviour.clone();
-        sleep(behaviour.delay).await;
+        if !behaviour.delay.is_zero() {
+            sleep(behaviour.delay).await;
+        }
         if !write(&mut stream, &reply, &behaviour).await? {
             return Ok(());
         }

@@ -183,7 +183,9 @@ impl Host {
         if self.log.len() > LOG {
             self.log.pop_front();
         }
-        let ignored = self.is_over_budget(now) || self.plug.behaviour.reply == Reply::Silence;
+        let ignored = self.life.borrow().is_deaf()
+            || self.is_over_budget(now)
+            || self.plug.behaviour.reply == Reply::Silence;
         let mut answer = Answer::default();
         if !ignored {
             answer = self.plug.answer(request, way, now);

@@ -4,6 +4,7 @@
 pub mod bridge;
 #[cfg(feature = "embedded-broker")]
 pub mod broker;
+pub mod hours;
 pub mod house;
 pub mod mosquitto;
 pub mod netns;

@@ -165,8 +165,11 @@ impl Owner {
             Effect::Rebooting => {
                 self.link.close();
                 self.schedule.rebooting(now);
-                self.agenda.hasten(Question::Cloud, now);
-                self.agenda.hasten(Question::Clock, now);
+                // It goes on answering for a moment.
+                let back = self.schedule.next() + BLINK;
+                self.agenda.rest_until(back);
+                self.agenda.hasten(Question::Cloud, back);
+                self.agenda.hasten(Question::Clock, back);
             }
         }
         self.known.complete(&mut reading, wall);

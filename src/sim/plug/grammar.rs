@@ -162,6 +162,7 @@ impl SimPlug {
 
     fn knows(&self, module: &str) -> bool {
         match module {
+            _ if self.behaviour.lacks.iter().any(|lacked| lacked == module) => false,
             "system" => true,
             "time" | "cnCloud" | "schedule" | "count_down" | "anti_theft" | "netif" => {
                 !self.outlets.is_empty()
