@@ -6,7 +6,7 @@ mod support;
 use kasa2mqtt::sim::server::Simulator;
 use serde_json::Value;
 use support::house::plugs;
-use support::peers::{NpmPlugs, kasa};
+use support::peers::{NpmPlugs, kasa, kasa_as};
 use support::soon;
 
 const MODELS: &[&str] =
@@ -37,7 +37,7 @@ async fn python_kasa_switches_our_plugs() {
 #[tokio::test]
 #[ignore = "needs python-kasa: tests/run"]
 async fn python_kasa_reads_and_names_our_plugs() {
-    for plug in plugs(&["HS110-G1", "HS110-G2", "HS110-G3"]).await {
+    for plug in plugs(&["HS110-G1", "HS110-G2", "HS110-G3", "KP115"]).await {
         let model = plug.look().await.model();
         plug.press(true).await;
         let load = watts(&plug).await;
@@ -46,6 +46,46 @@ async fn python_kasa_reads_and_names_our_plugs() {
         assert_eq!(plug.look().await.alias(), "Büro ☃", "{model}");
         kasa(plug.address(), &["led", "false"]).await;
         assert!(!plug.look().await.led(), "{model}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs python-kasa: tests/run"]
+async fn python_kasa_drives_each_outlet_of_our_strip() {
+    let strip = plugs(&["HS300"]).await.remove(0);
+    let relays =
+        async || strip.look().await.outlets().iter().map(|outlet| outlet.relay()).collect::<Vec<_>>();
+    for index in 0..6 {
+        let number = index.to_string();
+        kasa_as("strip", strip.address(), &["on", "--child-index", &number]).await;
+        let expected: Vec<bool> = (0..6).map(|place| place == index).collect();
+        assert_eq!(relays().await, expected);
+        let energy = kasa_as("strip", strip.address(), &["--json", "energy", "--child-index", &number]).await;
+        let energy = json(&energy);
+        assert_eq!(energy["slot_id"], index, "{energy}");
+        assert!(energy["power_mw"].as_i64() > Some(1000), "{energy}");
+        kasa_as("strip", strip.address(), &["off", "--child-index", &number]).await;
+        assert_eq!(relays().await, [false; 6]);
+    }
+    kasa_as("strip", strip.address(), &["on"]).await;
+    assert!(relays().await.iter().any(|on| *on), "the whole strip, however it is told");
+    let state = text(&kasa_as("strip", strip.address(), &["state"]).await);
+    assert_eq!(state.matches("Socket for HS300(US)").count(), 6, "{state}");
+}
+
+#[tokio::test]
+#[ignore = "needs python-kasa: tests/run"]
+async fn python_kasa_drives_our_dimmer() {
+    let dimmer = plugs(&["HS220"]).await.remove(0);
+    for (arguments, relay, level) in [
+        (&["on"][..], true, 100),
+        (&["brightness", "40"], true, 40),
+        (&["brightness", "70", "--transition", "500"], true, 70),
+        (&["off", "--transition", "500"], false, 70),
+    ] {
+        kasa_as("dimmer", dimmer.address(), arguments).await;
+        let now = dimmer.look().await;
+        assert_eq!((now.relay(), now.brightness()), (relay, Some(level)), "{arguments:?}");
     }
 }
 

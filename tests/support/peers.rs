@@ -14,8 +14,13 @@ pub fn cache(path: &str) -> PathBuf {
 
 /// python-kasa's command line on one plug.
 pub async fn kasa(plug: SocketAddr, arguments: &[&str]) -> Output {
+    kasa_as("plug", plug, arguments).await
+}
+
+/// python-kasa's command line on a `plug`, `strip` or `dimmer`.
+pub async fn kasa_as(kind: &str, device: SocketAddr, arguments: &[&str]) -> Output {
     let mut command = tokio::process::Command::new(cache("venv/bin/kasa"));
-    command.args(["--host", &plug.ip().to_string(), "--port", &plug.port().to_string(), "--type", "plug"]);
+    command.args(["--host", &device.ip().to_string(), "--port", &device.port().to_string(), "--type", kind]);
     let output = super::soon("kasa", command.args(arguments).kill_on_drop(true).output()).await.unwrap();
     assert!(
         output.status.success(),

@@ -46,7 +46,8 @@ impl Timer {
     }
 
     fn as_rule(&self, now: Duration) -> Json {
-        let remain = self.due(now).map_or(0, |due| (due - now).as_secs());
+        // It counts whole seconds down.
+        let remain = self.due(now).map_or(0, |due| (due - now).as_millis().div_ceil(1000) as u64);
         Json::object([
             ("id", self.id.as_str().into()),
             ("name", self.name.as_str().into()),
