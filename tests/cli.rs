@@ -6,10 +6,13 @@ use std::process::{Output, Stdio};
 #[cfg(feature = "embedded-broker")]
 use std::time::{Duration, Instant};
 
-use kasa2mqtt::sim::server::{Behaviour, Reply};
-use serde_json::Value;
+use kasa2mqtt::cli::simulate::mac;
+use kasa2mqtt::sim::model::Model;
+use kasa2mqtt::sim::plug::SimPlug;
+use kasa2mqtt::sim::server::{Behaviour, Reply, Simulator};
+use serde_json::{Value, json};
 use support::bridge::Program;
-use support::house::plugs;
+use support::house::{FREE, plugs};
 use support::soon;
 #[cfg(feature = "embedded-broker")]
 use support::watcher::Watcher;
@@ -88,6 +91,142 @@ async fn what_destroys_a_plug_is_not_sent() {
     let error = fails(1, &["plug", &host, "raw", r#"{"system":{"reset":{"delay":1}}}"#]).await;
     assert!(error.contains("reset"), "{error}");
     assert_eq!(plug.counts().borrow().requests, 0);
+}
+
+/// Every method of protocol.md 2.1, as it would be typed: harmless ones go through, the others only by their name.
+#[tokio::test]
+async fn every_system_method_can_be_sent_as_it_is() {
+    let plug = plugs(&["HS110-G3"]).await.remove(0);
+    let host = plug.address().to_string();
+    for (method, arguments, destroys, answer) in [
+        ("get_sysinfo", "null", false, 0),
+        ("set_relay_state", r#"{"state":1}"#, false, 0),
+        ("set_dev_alias", r#"{"alias":"text"}"#, false, 0),
+        ("set_led_off", r#"{"off":1}"#, false, 0),
+        ("set_dev_location", r#"{"latitude_i":347399,"longitude_i":-866823}"#, false, 0),
+        ("check_new_config", "null", false, 0),
+        ("get_download_state", "{}", false, -7),
+        ("get_dev_icon", "null", false, 0),
+        ("set_dev_icon", r#"{"icon":"xxxx","hash":"ABCD"}"#, false, 0),
+        ("test_check_uboot", "null", false, 0),
+        ("set_mac_addr", r#"{"mac":"50-C7-BF-01-02-03"}"#, true, 0),
+        ("set_device_id", r#"{"deviceId":"8006"}"#, true, 0),
+        ("set_hw_id", r#"{"hwId":"60FF"}"#, true, 0),
+        ("set_test_mode", r#"{"enable":1}"#, true, 0),
+        ("download_firmware", r#"{"url":"http://192.0.2.1/x"}"#, true, 0),
+        ("flash_firmware", "{}", true, -5),
+        ("reboot", r#"{"delay":60}"#, false, 0),
+        ("reset", r#"{"delay":60}"#, true, 0),
+    ] {
+        let request = format!(r#"{{"system":{{"{method}":{arguments}}}}}"#);
+        if destroys {
+            let error = fails(1, &["plug", &host, "raw", &request]).await;
+            assert!(error.contains(method), "{method}: {error}");
+            // Leave for one is not leave for all.
+            fails(1, &["plug", &host, "raw", &request, "--yes-destroy", "start_calibration"]).await;
+        }
+        let leave = if destroys { &["--yes-destroy", method][..] } else { &[] };
+        let reply = ok(&[&["plug", &host, "raw", &request], leave].concat()).await;
+        let reply: Value = serde_json::from_str(&reply).unwrap();
+        assert_eq!(reply["system"][method]["err_code"], answer, "{method}: {reply}");
+        let sent = plug.log().await.iter().filter(|sent| sent.contains(method)).count();
+        assert_eq!(sent, if method == "get_sysinfo" { sent } else { 1 }, "{method} reached the plug once");
+    }
+}
+
+#[tokio::test]
+async fn what_is_private_is_masked_unless_asked_for() {
+    let plug = SimPlug::new(Model::named("KP115").unwrap(), "Lamp", mac(0)).bound_to("somebody@example.org");
+    let plug = Simulator::start(plug, FREE).await.unwrap();
+    let host = plug.address().to_string();
+    let request = r#"{"system":{"get_sysinfo":{}},"cnCloud":{"get_info":{}}}"#;
+    let masked = ok(&["plug", &host, "raw", request]).await;
+    assert!(
+        !masked.contains("example.org") && !masked.contains("8006") && masked.contains("Lamp"),
+        "{masked}"
+    );
+    let whole = ok(&["plug", &host, "raw", request, "--unmasked"]).await;
+    assert!(whole.contains("somebody@example.org") && whole.contains(r#""deviceId":"8006"#), "{whole}");
+}
+
+#[tokio::test]
+async fn the_cloud_is_shown_and_left_with_a_warning() {
+    let plug = SimPlug::new(Model::named("KP115").unwrap(), "Lamp", mac(0)).bound_to("somebody@example.org");
+    let plug = Simulator::start(plug, FREE).await.unwrap();
+    let host = plug.address().to_string();
+    let info = ok(&["plug", &host, "cloud", "info"]).await;
+    assert!(info.contains("bound      ON") && !info.contains("somebody"), "{info}");
+    let unbound = run(&["plug", &host, "cloud", "unbind"]).await;
+    assert_eq!((unbound.status.code(), stdout(&unbound).as_str()), (Some(0), "ok"));
+    assert!(
+        stderr(&unbound).contains("warning: the plug leaves its owner's account"),
+        "{}",
+        stderr(&unbound)
+    );
+    assert!(!plug.look().await.is_bound());
+    assert!(ok(&["plug", &host, "cloud", "info"]).await.contains("bound      OFF"));
+    assert!(fails(1, &["plug", &host, "cloud", "unbind"]).await.contains("not bind yet"));
+}
+
+#[tokio::test]
+async fn the_rest_of_the_family_is_driven_from_the_shell() {
+    let devices = plugs(&["HS300", "HS220", "KS200M", "KL110", "HS103"]).await;
+    let hosts: Vec<String> = devices.iter().map(|device| device.address().to_string()).collect();
+    let [strip, dimmer, sensor, bulb, plug] = &hosts[..] else { panic!("five") };
+    assert_eq!(ok(&["plug", strip, "on", "--outlet", "3"]).await, "ON");
+    let state = ok(&["plug", strip, "state"]).await;
+    assert_eq!(state.lines().filter(|line| line.contains(" ON ")).count(), 1, "{state}");
+    assert!(state.lines().nth(2).unwrap().starts_with("3 ON "), "{state}");
+    ok(&["plug", strip, "alias", "Fan", "--outlet", "3"]).await;
+    assert_eq!(devices[0].look().await.outlets()[2].alias(), "Fan");
+    let energy: Value =
+        serde_json::from_str(&ok(&["plug", strip, "energy", "--outlet", "3", "--json"]).await).unwrap();
+    assert!(energy["power"].as_f64() > Some(1.0), "{energy}");
+    ok(&["plug", strip, "on"]).await;
+    assert!(devices[0].look().await.outlets().iter().all(|outlet| outlet.relay()));
+    assert!(fails(1, &["plug", strip, "on", "--outlet", "9"]).await.contains("outlet"));
+
+    ok(&["plug", dimmer, "brightness", "40", "--over", "500ms"]).await;
+    assert_eq!((devices[1].look().await.relay(), devices[1].look().await.brightness()), (true, Some(40)));
+    ok(&["plug", dimmer, "brightness", "0"]).await;
+    assert!(!devices[1].look().await.relay());
+
+    ok(&["plug", sensor, "pir", "off"]).await;
+    assert_eq!(devices[2].look().await.motion(), Some(false));
+    assert!(fails(1, &["plug", bulb, "on"]).await.contains("unsupported"));
+
+    ok(&["plug", plug, "on", "--for", "10min"]).await;
+    let info = ok(&["plug", plug, "info"]).await;
+    assert!(info.contains("timer     OFF in 9m") || info.contains("timer     OFF in 10m"), "{info}");
+    ok(&["plug", plug, "identify"]).await;
+    assert!(devices[4].look().await.led());
+    let led = devices[4].log().await.iter().filter(|request| request.contains("set_led_off")).count();
+    assert_eq!(led, 10, "it blinked until the command ended");
+}
+
+#[tokio::test]
+async fn simulate_serves_dumps() {
+    let folder = tempfile::tempdir().unwrap();
+    let dump = folder.path().join("dump.json");
+    let sysinfo = json!({"alias": "Dumped", "deviceId": "8006A1", "err_code": 0, "feature": "TIM", "hw_ver": "1.0",
+        "led_off": 0, "mac": "50:C7:BF:00:00:07", "mic_type": "IOT.SMARTPLUGSWITCH", "model": "KP401(US)",
+        "on_time": 5, "relay_state": 1, "rssi": -44, "sw_ver": "1.0.0"});
+    std::fs::write(&dump, json!({"system": {"get_sysinfo": sysinfo}}).to_string()).unwrap();
+    let path = dump.to_str().unwrap();
+    let mut command = Program::command();
+    command.args(["simulate", "--port", "0", "--dump", path, path, "--model", "EP10", "--close"]);
+    let mut program = Program::spawn(&mut command);
+    assert!(program.read_until(|_| true).contains("EP10(US) Simulated plug 1"));
+    for _ in 0..2 {
+        let line = program.read_until(|_| true);
+        assert!(line.contains("50:C7:BF:00:00:07 KP401(US) Dumped"), "{line}");
+        let address = line.split(' ').next().unwrap();
+        assert_eq!(ok(&["plug", address, "toggle"]).await, "OFF");
+    }
+    program.kill();
+    std::fs::write(&dump, "{}").unwrap();
+    let error = fails(1, &["simulate", "--port", "0", "--dump", path]).await;
+    assert!(error.contains("dump.json") && error.contains("sysinfo"), "{error}");
 }
 
 #[tokio::test]
