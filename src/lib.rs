@@ -31,7 +31,7 @@
 //! 8. No reply from the network can panic, allocate more than 64 KiB, or name a topic with `+ # /` or control
 //!    characters.
 //! 9. Secrets, account names and coordinates are never logged or published.
-//! 10. Commands that destroy a plug or its identity are refused.
+//! 10. Commands that destroy a plug or its identity are refused, unless the configuration or an option names them.
 //! 11. A worker that ends unasked ends the program with an error; the service manager restarts it.
 
 #![forbid(unsafe_code)]
