@@ -9,18 +9,17 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::json;
 use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinError;
 use tokio::time::{sleep_until, timeout};
 use tracing::{info, warn};
 
 use crate::bridge::core::Core;
 use crate::bridge::message::Publish;
-use crate::bridge::plug::PlugNo;
+use crate::bridge::plug::{Entry, PlugNo, Via};
 use crate::bridge::render;
 use crate::bridge::topics::Topics;
 use crate::broker::{self, Broker};
@@ -28,17 +27,24 @@ use crate::config::Config;
 use crate::mqtt::connection::Will;
 use crate::mqtt::session::{self, Event, Identity};
 use crate::mqtt::settings::BrokerUrl;
-use crate::plug::owner::{self, Wall};
-use crate::plug::task::{self, Order, Report};
+use crate::plug::scan::found::Found;
+use crate::plug::task::{Post, Report};
+
+mod hands;
+
+use hands::Hands;
 
 /// Messages between the core and the broker's session; few, so that the newest state is rendered late.
 const OUTBOX: usize = 16;
 
-/// First polls are spread over this much time for each plug, but over no more than one interval.
-const FIRST_POLLS_APART: Duration = Duration::from_millis(1);
-
 /// Home Assistant is given between two and ten seconds to settle after its birth (homeassistant.md 1.5).
 const BIRTH_DELAY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(8));
+
+/// Where plugs are listed, the first search waits for so long.
+const BEFORE_FIRST_SEARCH: Duration = Duration::from_secs(2);
+
+/// How often the program looks at itself.
+const VITALS_APART: Duration = Duration::from_secs(60);
 
 /// Time for the last messages when the program ends.
 const FAREWELL: Duration = Duration::from_millis(800);
@@ -100,7 +106,7 @@ struct Ends {
     reports: mpsc::Receiver<Report<PlugNo>>,
     events: mpsc::Receiver<Event>,
     outbox: mpsc::Sender<Publish>,
-    inboxes: Vec<mpsc::Sender<Box<Order>>>,
+    finds: mpsc::Receiver<Found>,
 }
 
 async fn bridge(config: &Config, url: BrokerUrl, shutdown: impl Future<Output = ()>) -> Result<Ended, Error> {
@@ -109,16 +115,28 @@ async fn bridge(config: &Config, url: BrokerUrl, shutdown: impl Future<Output = 
     let filters = topics.filters();
     let client_id = config.mqtt.client_id.clone();
     let client_id = client_id.unwrap_or_else(|| format!("kasa2mqtt-{:08x}", fastrand::u32(..)));
-    let mut core = Core::new(settings(config, topics));
+    let memory_filters = topics.memory_filters();
+    let started = Instant::now();
+    // Hosts that are listed are met as such, before a search finds them.
+    let first_search = if config.plug.is_empty() { started } else { started + BEFORE_FIRST_SEARCH };
+    let mut core = Core::new(settings(config, topics), first_search);
+    for plug in &config.plug {
+        core.add_plug(Entry {
+            address: plug.host.clone(),
+            mac: plug.mac,
+            name: plug.name.clone(),
+            interval: plug.interval,
+            via: Via::Config,
+        });
+    }
 
     let (report_sender, reports) = mpsc::channel(1024);
-    let mut plugs = JoinSet::new();
-    let inboxes = spawn_plugs(config, &mut core, &mut plugs, &report_sender);
-    drop(report_sender);
+    let (find_sender, finds) = mpsc::channel(64);
+    let mut hands = Hands::new(config, report_sender, find_sender);
 
     let (outbox, outbox_receiver) = mpsc::channel(OUTBOX);
     let (event_sender, events) = mpsc::channel(256);
-    let identity = Identity { client_id, will, filters };
+    let identity = Identity { client_id, will, filters, memory_filters };
     let mut speaker = config.mqtt.clone();
     // The embedded broker knows the same user as its other clients.
     if config.mqtt.url.is_none() {
@@ -128,17 +146,19 @@ async fn bridge(config: &Config, url: BrokerUrl, shutdown: impl Future<Output = 
     }
     let mut session = pin!(session::run(speaker, url, identity, outbox_receiver, event_sender));
 
-    let mut ends = Ends { reports, events, outbox, inboxes };
+    let mut ends = Ends { reports, events, outbox, finds };
     info!(plugs = core.fleet().len(), "kasa2mqtt {} is running", env!("CARGO_PKG_VERSION"));
-    if config.plug.is_empty() {
-        warn!("no plugs are configured: add a [[plug]] with its host for each");
+    if config.plug.is_empty() && !config.scan.enabled {
+        warn!(
+            "no plugs are configured: add a [[plug]] with its host for each, or let scan.enabled find them"
+        );
     }
     let ended = tokio::select! {
-        ended = serve(&mut core, &mut ends, &mut plugs, shutdown) => ended?,
+        ended = serve(&mut core, &mut ends, &mut hands, shutdown) => ended?,
         () = &mut session => return Err(Error::Worker("the broker's session")),
     };
     core.stop(Instant::now());
-    plugs.abort_all();
+    drop(hands);
     let farewell = async {
         tokio::select! {
             () = say_goodbye(&mut core, &mut ends) => {}
@@ -165,6 +185,10 @@ fn settings(config: &Config, topics: Topics) -> render::Settings {
         homeassistant: config.homeassistant.clone(),
         heartbeat: Some(config.publish.heartbeat).filter(|heartbeat| !heartbeat.is_zero()),
         command_ttl: config.commands.ttl,
+        adopt: config.scan.adopt,
+        search: config.scan.enabled.then_some(config.scan.interval),
+        follow_alias: config.publish.follow_alias,
+        instance: format!("{:016x}", fastrand::u64(..)),
         raw: config.commands.raw,
         destructive: config.commands.destructive.clone(),
         summary,
@@ -172,50 +196,22 @@ fn settings(config: &Config, topics: Topics) -> render::Settings {
     }
 }
 
-fn spawn_plugs(
-    config: &Config,
-    core: &mut Core,
-    plugs: &mut JoinSet<()>,
-    reports: &mpsc::Sender<Report<PlugNo>>,
-) -> Vec<mpsc::Sender<Box<Order>>> {
-    let count = u32::try_from(config.plug.len()).unwrap_or(u32::MAX);
-    let spread = FIRST_POLLS_APART.saturating_mul(count);
-    let keeper = Arc::new(config.clock.keeper());
-    let wall: Wall = Arc::new(SystemTime::now);
-    let spawn = |plug: &crate::plug::settings::Plug| {
-        let address = plug.host.to_string();
-        let no = core.add_plug(address, plug.name.clone());
-        let interval = plug.interval.unwrap_or(config.poll.interval);
-        let settings = owner::Settings {
-            host: plug.host.host.clone(),
-            port: plug.host.port,
-            interval,
-            energy_interval: config.poll.energy_interval,
-            timeout: config.poll.timeout,
-            first_poll: spread.min(interval).mul_f64(fastrand::f64()),
-            keeper: Arc::clone(&keeper),
-            wall: Arc::clone(&wall),
-        };
-        // One order is on its way to a plug at any time.
-        let (inbox, orders) = mpsc::channel(1);
-        plugs.spawn(task::run(no, settings, orders, reports.clone()));
-        inbox
-    };
-    config.plug.iter().map(spawn).collect()
-}
-
 /// The core loop.
 async fn serve(
     core: &mut Core,
     ends: &mut Ends,
-    plugs: &mut JoinSet<()>,
+    hands: &mut Hands,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Ended, Error> {
     let mut shutdown = pin!(shutdown);
+    let started = Instant::now();
+    let mut vitals = tokio::time::interval(VITALS_APART);
     loop {
+        while let Some(wish) = core.next_wish() {
+            hands.grant(wish);
+        }
         while let Some((no, order)) = core.next_order() {
-            // Cannot be full, and when it is closed `join_next` below says so.
-            let _ = ends.inboxes[no.0 as usize].try_send(Box::new(order));
+            hands.post(no, Post::Order(Box::new(order)));
         }
         if core.restart_requested() {
             return Ok(Ended::Restart);
@@ -223,22 +219,42 @@ async fn serve(
         let wake = core.wake_at().map(tokio::time::Instant::from_std);
         tokio::select! {
             () = &mut shutdown => return Ok(Ended::Stopped),
-            Some(ended) = plugs.join_next() => {
-                ended?;
-                return Err(Error::Worker("a plug's task"));
+            Some(ended) = hands.plugs.join_next() => {
+                // One that was told to end has no inbox any more.
+                if hands.inboxes.contains_key(&ended?) {
+                    return Err(Error::Worker("a plug's task"));
+                }
             }
             Some(event) = ends.events.recv() => follow(core, event),
             Some(report) = ends.reports.recv() => core.report(Instant::now(), report),
+            Some(found) = ends.finds.recv() => core.found(Instant::now(), &found),
+            Some(searched) = hands.searching.join_next() => {
+                while let Ok(found) = ends.finds.try_recv() {
+                    core.found(Instant::now(), &found);
+                }
+                if let Err(error) = searched? {
+                    warn!(%error, "the network cannot be searched");
+                }
+                core.searched(Instant::now());
+            }
             Ok(permit) = ends.outbox.reserve(), if core.has_something_to_say() => {
                 if let Some(publish) = core.next_publish(Instant::now()) {
                     permit.send(publish);
                 }
             }
+            _ = vitals.tick() => core.vitals(started.elapsed(), resident_memory()),
             () = sleep_until(wake.unwrap_or_else(tokio::time::Instant::now)), if wake.is_some() => {
                 core.wake(Instant::now());
             }
         }
     }
+}
+
+/// In bytes, where the system tells.
+fn resident_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
 fn follow(core: &mut Core, event: Event) {

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use crate::bridge::settings::{Commands, HomeAssistant, Publish};
 use crate::broker;
 use crate::mqtt;
+use crate::plug::scan;
 use crate::plug::settings::{Clock, Plug, Poll};
 
 /// Everything that can be configured; see `config.example.toml`.
@@ -36,6 +37,8 @@ pub struct Config {
     pub clock: Clock,
     /// How plugs are asked.
     pub poll: Poll,
+    /// How plugs are looked for.
+    pub scan: scan::settings::Settings,
     /// The plugs.
     pub plug: Vec<Plug>,
 }

@@ -56,7 +56,8 @@ fn the_example_is_the_defaults() {
 fn the_example_shows_every_key() {
     let full = example_in_full();
     let mut seen = 0;
-    for section in ["mqtt", "broker", "homeassistant", "publish", "commands", "poll", "clock", "plug"] {
+    for section in ["mqtt", "broker", "homeassistant", "publish", "commands", "poll", "clock", "scan", "plug"]
+    {
         let header =
             if section == "plug" { "[[plug]]\nhost = \"192.0.2.1\"".into() } else { format!("[{section}]") };
         let error = load_text(&format!("{header}\nnonsense = 1\n")).unwrap_err();

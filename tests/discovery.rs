@@ -57,7 +57,7 @@ fn payload(reading: &Reading) -> Value {
 
 #[test]
 fn the_bridge() {
-    assert_eq!(discovery::bridge(&topics()), golden(include_str!("golden/bridge.json")));
+    assert_eq!(discovery::bridge(&topics(), true), golden(include_str!("golden/bridge.json")));
 }
 
 #[test]
@@ -159,7 +159,8 @@ fn a_dimmer_and_one_with_a_motion_sensor() {
 fn every_payload_keeps_the_rules() {
     let strip = strip();
     let outlets = strip.outlets.iter().map(|outlet| discovery::outlet("s", &strip, outlet, true, &topics()));
-    let payloads = outlets.chain([discovery::bridge(&topics()), payload(&reading(|_| {})), payload(&strip)]);
+    let payloads =
+        outlets.chain([discovery::bridge(&topics(), true), payload(&reading(|_| {})), payload(&strip)]);
     let mut rules = rules::Rules::default();
     for (number, payload) in payloads.enumerate() {
         rules.check(&format!("homeassistant/device/kasa_{number}/config"), &payload);

@@ -9,7 +9,7 @@ use kasa2mqtt::plug::command::{Action, Outlets, Switch};
 use kasa2mqtt::plug::error::Error;
 use kasa2mqtt::plug::owner::Settings;
 use kasa2mqtt::plug::reading::Reading;
-use kasa2mqtt::plug::task::{self, Event, Order, Report};
+use kasa2mqtt::plug::task::{self, Event, Order, Post, Report};
 use kasa2mqtt::sim::model::Model;
 use kasa2mqtt::sim::plug::SimPlug;
 use kasa2mqtt::sim::server::{Behaviour, Reply, Simulator};
@@ -22,7 +22,7 @@ const ON: Action = Action::Relay { outlets: Outlets::All, to: Switch::On };
 
 /// A task, and what the core would have of it.
 struct Owner {
-    inbox: mpsc::Sender<Box<Order>>,
+    inbox: mpsc::Sender<Post>,
     reports: mpsc::Receiver<Report<()>>,
     task: JoinHandle<()>,
     orders: u64,
@@ -63,7 +63,7 @@ impl Owner {
     async fn order_by(&mut self, deadline: Instant, actions: &[Action]) {
         self.orders += 1;
         self.inbox
-            .send(Box::new(Order { id: self.orders, actions: actions.into(), deadline }))
+            .send(Post::Order(Box::new(Order { id: self.orders, actions: actions.into(), deadline })))
             .await
             .unwrap();
     }

@@ -68,7 +68,8 @@ fn will() -> Will {
 async fn works(settings: Settings, url: BrokerUrl) {
     let (outbox, receiver) = mpsc::channel(1);
     let (sender, mut events) = mpsc::channel(16);
-    let identity = Identity { client_id: "tls".into(), will: will(), filters: vec!["kasa/+/set".into()] };
+    let filters = vec!["kasa/+/set".into()];
+    let identity = Identity { client_id: "tls".into(), will: will(), filters, memory_filters: Vec::new() };
     let session = tokio::spawn(session::run(settings, url, identity, receiver, sender));
     assert_eq!(soon("a session", events.recv()).await, Some(Event::Opened));
     outbox

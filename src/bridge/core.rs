@@ -3,23 +3,35 @@
 //! number of plugs, but for a new session and a birth, which mark them all.
 
 mod commands;
+mod roster;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
+use crate::plug::mac::Mac;
 use crate::plug::task::{Order, Report};
 
 use super::birth::{Birth, Step};
-use super::fleet::Fleet;
+use super::fleet::{self, Fleet};
+use super::memory::Memory;
 use super::message::Publish;
-use super::overview;
-use super::plug::{Outcome, PlugNo};
+use super::overview::{self, Vitals};
+use super::plug::{Outcome, Plug, PlugNo};
 use super::render::{self, Settings};
 use super::retained::{Owner, Projection, Retained, Role, Ticket};
+use super::retirement::Retirement;
+use super::search::Search;
 use super::spacing::Spacing;
+
+pub use roster::Wish;
 
 /// The list of all plugs is rendered at most once in this time for every hundred plugs.
 const DEVICES_APART: Duration = Duration::from_secs(1);
+
+/// Events that wait for the broker; what happens beyond is not told.
+const EVENTS: usize = 1000;
 
 /// See the module.
 #[derive(Debug)]
@@ -33,21 +45,45 @@ pub struct Core {
     /// Handed out next, in this order.
     ready: VecDeque<Publish>,
     answers: VecDeque<Publish>,
+    events: VecDeque<Value>,
     orders: VecDeque<(PlugNo, Order)>,
+    wishes: VecDeque<Wish>,
+    /// What an earlier bridge left, until the first session is open.
+    memory: Option<Memory>,
+    /// Plugs that were removed, and when the last of their topics go.
+    leaving: VecDeque<(Instant, PlugNo)>,
+    retirement: Retirement,
+    search: Search,
+    /// Everybody whom searches have found so far.
+    found: BTreeSet<Mac>,
+    /// Those who wait for a search to end.
+    searchers: Vec<Option<Value>>,
+    /// Plugs that somebody removed: searches find them in vain.
+    removed: HashSet<Mac>,
+    /// It was explained why searches find nothing.
+    explained: bool,
+    vitals: Vitals,
     spacing: Spacing,
     birth: Birth,
     /// The list of all plugs has changed, and is to be sent then.
     devices_at: Option<Instant>,
     devices: Option<Vec<u8>>,
+    health: Option<Vec<u8>>,
     last_command: u64,
     warned: HashSet<String>,
 }
 
 impl Core {
     /// A core without plugs or broker.
-    pub fn new(settings: Settings) -> Core {
+    pub fn new(settings: Settings, now: Instant) -> Core {
+        let fleet = fleet::Settings {
+            heartbeat: settings.heartbeat,
+            ttl: settings.command_ttl,
+            follow_alias: settings.follow_alias,
+        };
         Core {
-            fleet: Fleet::new(settings.heartbeat, settings.command_ttl),
+            fleet: Fleet::new(fleet),
+            search: Search::new(settings.search, now),
             settings,
             projection: Projection::default(),
             connected: false,
@@ -55,19 +91,25 @@ impl Core {
             restart_requested: false,
             ready: VecDeque::new(),
             answers: VecDeque::new(),
+            events: VecDeque::new(),
             orders: VecDeque::new(),
+            wishes: VecDeque::new(),
+            memory: Some(Memory::default()),
+            leaving: VecDeque::new(),
+            retirement: Retirement::default(),
+            found: BTreeSet::new(),
+            searchers: Vec::new(),
+            removed: HashSet::new(),
+            explained: false,
+            vitals: Vitals::default(),
             spacing: Spacing::default(),
             birth: Birth::None,
             devices_at: None,
             devices: None,
+            health: None,
             last_command: 0,
             warned: HashSet::new(),
         }
-    }
-
-    /// Adds a plug.
-    pub fn add_plug(&mut self, address: String, name: Option<String>) -> PlugNo {
-        self.fleet.add(address, name)
     }
 
     /// All plugs.
@@ -92,8 +134,18 @@ impl Core {
         self.projection.forget_all();
         self.spacing = Spacing::default();
         self.birth = Birth::None;
+        self.vitals.sessions += 1;
+        self.recall(now);
         self.devices_at = Some(now);
         self.mark_all();
+    }
+
+    /// What the program knows of itself, now and then.
+    pub fn vitals(&mut self, uptime: Duration, memory: Option<u64>) {
+        self.vitals.uptime = uptime.as_secs();
+        self.vitals.memory = memory;
+        self.health = Some(self.health().to_string().into_bytes());
+        self.projection.mark(Owner::Bridge, false);
     }
 
     /// The broker is gone. Polling goes on; what changes meanwhile is a mark, not a queue.
@@ -104,6 +156,7 @@ impl Core {
 
     /// The broker has taken a message.
     pub fn acknowledged(&mut self, ticket: Ticket) {
+        self.vitals.acknowledged += 1;
         self.projection.acknowledged(ticket);
     }
 
@@ -128,7 +181,10 @@ impl Core {
 
     /// Whether a message would come from [`Core::next_publish`], as far as can be told without rendering.
     pub fn has_something_to_say(&self) -> bool {
-        let quiet = self.ready.is_empty() && self.answers.is_empty() && self.projection.is_clean();
+        let quiet = self.ready.is_empty()
+            && self.answers.is_empty()
+            && self.events.is_empty()
+            && self.projection.is_clean();
         self.connected && (!quiet || self.birth.is_announcing())
     }
 
@@ -139,15 +195,23 @@ impl Core {
 
     /// When [`Core::wake`] is to be called, if nothing happens before.
     pub fn wake_at(&self) -> Option<Instant> {
-        [self.birth.due_at(), self.spacing.due_at(), self.devices_at]
-            .into_iter()
-            .flatten()
-            .min()
-            .filter(|_| self.connected)
+        let leaves = self.leaving.front().map(|(at, _)| *at);
+        let told = [self.birth.due_at(), self.spacing.due_at(), self.devices_at, leaves];
+        let told = told.into_iter().flatten().min().filter(|_| self.connected);
+        [told, self.search.due_at()].into_iter().flatten().min()
     }
 
     /// Does what is due at `now`.
     pub fn wake(&mut self, now: Instant) {
+        if self.search.begin(now) {
+            self.wishes.push_back(Wish::Search);
+        }
+        if !self.connected {
+            return;
+        }
+        while let Some((_, no)) = self.leaving.pop_front_if(|(at, _)| *at <= now) {
+            self.projection.mark(Owner::Plug(no), false);
+        }
         while let Some(no) = self.spacing.step(now) {
             self.projection.mark(Owner::Plug(no), false);
         }
@@ -163,6 +227,7 @@ impl Core {
             self.devices_at = None;
             let devices = overview::devices(&self.fleet);
             self.devices = Some(devices.to_string().into_bytes());
+            self.health = Some(self.health().to_string().into_bytes());
             self.projection.mark(Owner::Bridge, false);
         }
     }
@@ -176,18 +241,16 @@ impl Core {
             if let Some(publish) = self.answers.pop_front().or_else(|| self.ready.pop_front()) {
                 return Some(publish);
             }
+            if let Some(event) = self.events.pop_front() {
+                let (topic, payload) = (self.settings.topics.bridge("event"), event.to_string().into_bytes());
+                return Some(Publish { ticket: Ticket(0), topic, payload, retain: false });
+            }
             let Some(owner) = self.projection.next_dirty() else {
                 self.birth.announced(now);
                 return None;
             };
-            let wanted = match owner {
-                Owner::Bridge => render::bridge(&self.settings, self.devices.as_deref(), self.stopping),
-                Owner::Plug(no) => render::plug(&self.settings, self.fleet.plug(no)),
-            };
-            let hold_back = matches!(owner, Owner::Plug(no) if self.spacing.holds(no));
-            for (ticket, retained) in
-                self.projection.diff(owner, wanted, hold_back.then_some(Role::Discovery))
-            {
+            let publishes = self.differences(owner, now);
+            for (ticket, retained) in publishes {
                 if let (Owner::Plug(no), Role::Discovery) = (owner, retained.role) {
                     self.spacing.announced(no, now);
                 }
@@ -195,6 +258,29 @@ impl Core {
                 self.ready.push_back(Publish { ticket, topic, payload, retain: true });
             }
         }
+    }
+
+    /// What the broker is to be told of this owner now.
+    fn differences(&mut self, owner: Owner, now: Instant) -> Vec<(Ticket, Retained)> {
+        let Owner::Plug(no) = owner else {
+            let (devices, health) = (self.devices.as_deref(), self.health.as_deref());
+            let wanted = render::bridge(&self.settings, devices, health, self.stopping);
+            return self.projection.diff(owner, wanted, |_| false);
+        };
+        let Some(plug) = self.fleet.get(no) else {
+            let leaves = self.leaving.iter().any(|(_, leaving)| *leaving == no);
+            return self.projection.diff(owner, Vec::new(), |gone| leaves && gone.role != Role::Discovery);
+        };
+        let is_spaced = self.spacing.holds(no);
+        let retirement = &mut self.retirement;
+        let wanted = render::plug(&self.settings, plug, |topic, config| {
+            if !is_spaced {
+                retirement.complete(topic, config, now);
+            }
+        });
+        self.projection.diff(owner, wanted, |retained| {
+            (is_spaced && retained.role == Role::Discovery) || is_premature(plug, retained)
+        })
     }
 
     fn follow(&mut self, now: Instant, no: PlugNo, outcome: Outcome) {
@@ -209,9 +295,22 @@ impl Core {
         if outcome.changed {
             self.projection.mark(Owner::Plug(no), commanded);
         }
-        if outcome.listed && self.devices_at.is_none() {
-            let hundreds = u32::try_from(self.fleet.len() / 100).unwrap_or(u32::MAX);
-            self.devices_at = Some(now + DEVICES_APART.saturating_mul(hundreds.saturating_add(1)));
+        if let Some(absorbed) = outcome.absorbed {
+            self.projection.merge(Owner::Plug(absorbed), Owner::Plug(no));
+            self.wishes.push_back(Wish::End(absorbed));
+        }
+        if let Some(newly) = outcome.missing {
+            self.search.missing(newly, now);
+        }
+        for event in outcome.events {
+            self.tell_of(no, &event);
+        }
+        if let Some((other, event)) = outcome.also {
+            self.tell_of(other, &event);
+            self.projection.mark(Owner::Plug(other), false);
+        }
+        if outcome.listed {
+            self.list(now);
         }
     }
 
@@ -230,7 +329,16 @@ impl Core {
         for (no, _) in self.fleet.plugs() {
             self.projection.mark(Owner::Plug(no), false);
         }
+        // Those who have left, and whose last topics the broker may still hold.
+        for owner in self.projection.owners() {
+            self.projection.mark(owner, false);
+        }
     }
+}
+
+/// Before its first complete reading nothing but a plug's availability is known: what an earlier bridge left stays.
+fn is_premature(plug: &Plug, retained: &Retained) -> bool {
+    plug.shown.is_none() && (retained.role != Role::Availability || retained.payload.is_empty())
 }
 
 #[cfg(test)]

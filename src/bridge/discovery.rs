@@ -89,9 +89,15 @@ fn payload(device: Value, name: &str, plug: &str, topics: &Topics, components: M
     })
 }
 
-/// The payload for the bridge itself: the device that all plugs are connected via.
-pub fn bridge(topics: &Topics) -> Value {
-    json!({
+/// The payload for the bridge itself: the device that all plugs are connected via. `searches` tells whether it looks for
+/// plugs.
+pub fn bridge(topics: &Topics, searches: bool) -> Value {
+    let count = |key: &str, name: &str| {
+        json!({"p": "sensor", "unique_id": format!("kasa_bridge_{key}"), "name": name,
+            "entity_category": "diagnostic", "state_topic": topics.bridge("health"),
+            "value_template": format!("{{{{ value_json.{key} }}}}")})
+    };
+    let mut config = json!({
         "device": {"identifiers": ["kasa_bridge"], "name": "Kasa bridge", "manufacturer": "kasa2mqtt",
             "model": "Bridge", "sw_version": env!("CARGO_PKG_VERSION")},
         "origin": origin(),
@@ -105,8 +111,16 @@ pub fn bridge(topics: &Topics) -> Value {
                 "payload_on": "online", "payload_off": "offline", "availability": []},
             "restart": {"p": "button", "unique_id": "kasa_bridge_restart", "device_class": "restart",
                 "entity_category": "config", "command_topic": topics.bridge("request/restart")},
+            "online": count("online", "Plugs online"),
+            "offline": count("offline", "Plugs offline"),
         },
-    })
+    });
+    if searches {
+        config["components"]["found"] = count("found", "Plugs found");
+        config["components"]["scan"] = json!({"p": "button", "unique_id": "kasa_bridge_scan", "name": "Scan",
+            "entity_category": "config", "command_topic": topics.bridge("request/scan")});
+    }
+    config
 }
 
 fn origin() -> Value {

@@ -1,54 +1,91 @@
 //! Every plug and what is known of it. A report or a command goes in; the new state, the orders to plugs and the
 //! answers to commands come out.
 
-use std::collections::HashMap;
+mod naming;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
 use crate::plug::error::Error;
+use crate::plug::mac::Mac;
 use crate::plug::reading::Reading;
 use crate::plug::schedule::OFFLINE_AFTER;
-use crate::plug::task::{Event, Report};
+use crate::plug::settings::HostPort;
+use crate::plug::task::{self, Report};
 
-use super::names;
-use super::plug::{Availability, Outcome, Plug, PlugNo};
+use super::event::Event;
+use super::plug::{Availability, Entry, Outcome, Plug, PlugNo};
 use super::queue::Pending;
 use super::result::Failure;
 
 /// Failures in a row before a plug may be called offline; together with [`OFFLINE_AFTER`] (homeassistant.md 6, row 18).
 const OFFLINE_FAILURES: u32 = 3;
 
+/// Failures in a row after which a plug is looked for elsewhere.
+const MISSING_FAILURES: u32 = 2;
+
 /// All plugs.
 #[derive(Debug)]
 pub struct Fleet {
-    plugs: Vec<Plug>,
+    plugs: BTreeMap<PlugNo, Plug>,
+    next: u32,
     /// Names and MACs, as they stand in command topics.
     by_name: HashMap<String, PlugNo>,
-    heartbeat: Option<Duration>,
-    ttl: Duration,
+    /// Names that plugs had when an earlier bridge ran.
+    remembered: HashMap<Mac, String>,
+    settings: Settings,
+}
+
+/// What the fleet needs to know of the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// How often an unchanged state is sent again.
+    pub heartbeat: Option<Duration>,
+    /// How old a command may get.
+    pub ttl: Duration,
+    /// Whether names follow aliases that change.
+    pub follow_alias: bool,
 }
 
 impl Fleet {
-    /// No plugs yet. `heartbeat` is how often an unchanged state is sent again; `ttl` how old a command may get.
-    pub fn new(heartbeat: Option<Duration>, ttl: Duration) -> Fleet {
-        Fleet { plugs: Vec::new(), by_name: HashMap::new(), heartbeat, ttl }
+    /// No plugs yet.
+    pub fn new(settings: Settings) -> Fleet {
+        Fleet {
+            plugs: BTreeMap::new(),
+            next: 0,
+            by_name: HashMap::new(),
+            remembered: HashMap::new(),
+            settings,
+        }
     }
 
-    /// Adds a plug that is to be reached at `address`, with a configured name or none.
-    pub fn add(&mut self, address: String, name: Option<String>) -> PlugNo {
-        let no = PlugNo(u32::try_from(self.plugs.len()).expect("fewer than 4 billion plugs"));
-        if let Some(name) = &name {
+    /// Adds a plug.
+    pub fn add(&mut self, entry: Entry) -> PlugNo {
+        let no = PlugNo(self.next);
+        self.next += 1;
+        if let Some(mac) = entry.mac {
+            self.by_name.insert(mac.hex(), no);
+        }
+        let plug = Plug::new(entry);
+        if let Some(name) = &plug.name {
             self.by_name.insert(name.clone(), no);
         }
-        self.plugs.push(Plug::new(address, name));
+        self.plugs.insert(no, plug);
         no
     }
 
-    /// The plug of a number given by [`Fleet::add`].
-    pub fn plug(&self, no: PlugNo) -> &Plug {
-        &self.plugs[no.0 as usize]
+    /// Removes a plug; its commands are answered.
+    pub fn remove(&mut self, no: PlugNo) -> Option<Plug> {
+        self.by_name.retain(|_, owner| *owner != no);
+        self.plugs.remove(&no)
+    }
+
+    /// The plug of a number given by [`Fleet::add`], unless it was removed.
+    pub fn get(&self, no: PlugNo) -> Option<&Plug> {
+        self.plugs.get(&no)
     }
 
     /// How many plugs there are.
@@ -63,7 +100,7 @@ impl Fleet {
 
     /// All plugs with their numbers.
     pub fn plugs(&self) -> impl Iterator<Item = (PlugNo, &Plug)> {
-        (0..).map(PlugNo).zip(&self.plugs)
+        self.plugs.iter().map(|(no, plug)| (*no, plug))
     }
 
     /// The plug that a command topic names, by name or by MAC.
@@ -71,10 +108,20 @@ impl Fleet {
         self.by_name.get(name).copied()
     }
 
+    /// A plug was found at this address.
+    pub fn moved(&mut self, no: PlugNo, address: &HostPort) -> Outcome {
+        let Some(plug) = self.plugs.get_mut(&no) else { return Outcome::default() };
+        let from = plug.address.clone();
+        plug.move_to(address);
+        info!(plug = plug.name, from, to = plug.address, "plug found at another address");
+        let moved = Event::Moved { from, to: plug.address.clone() };
+        Outcome { listed: true, events: vec![moved], ..Outcome::default() }
+    }
+
     /// A command for a plug arrived.
     pub fn command(&mut self, no: PlugNo, command: Pending) -> Outcome {
-        let ttl = self.ttl;
-        let plug = self.plug_mut(no);
+        let ttl = self.settings.ttl;
+        let Some(plug) = self.plugs.get_mut(&no) else { return Outcome::default() };
         let superseded = plug.queue.push(command);
         Outcome {
             ended: superseded.into_iter().map(|(command, failure)| (command, Err(failure))).collect(),
@@ -86,11 +133,15 @@ impl Fleet {
     /// A plug's task reported.
     pub fn report(&mut self, report: Report<PlugNo>) -> Outcome {
         let Report { plug: no, at, event } = report;
-        let ttl = self.ttl;
+        let ttl = self.settings.ttl;
+        // The last words of a plug that was removed.
+        if !self.plugs.contains_key(&no) {
+            return Outcome::default();
+        }
         match event {
-            Event::Polled(Ok(reading)) => self.answered(no, at, Some(reading)),
-            Event::Polled(Err(error)) => self.failed(no, at, &error),
-            Event::Done { order, outcome, reply, reading } => {
+            task::Event::Polled(Ok(reading)) => self.answered(no, at, Some(reading)),
+            task::Event::Polled(Err(error)) => self.failed(no, at, &error),
+            task::Event::Done { order, outcome, reply, reading } => {
                 let mut result = match &outcome {
                     Err(error) if error.is_contact_failure() => self.failed(no, at, error),
                     // Refusals come from the plug itself; of the others nothing can be told.
@@ -113,31 +164,43 @@ impl Fleet {
 
     /// The program ends: every command that has not ended is answered.
     pub fn drain(&mut self) -> Vec<(PlugNo, Pending, Failure)> {
-        let plugs = (0..).map(PlugNo).zip(&mut self.plugs);
-        let drain = |(no, plug): (PlugNo, &mut Plug)| {
-            plug.queue.drain().into_iter().map(move |(command, failure)| (no, command, failure))
+        let drain = |(no, plug): (&PlugNo, &mut Plug)| {
+            let no = *no;
+            plug.queue
+                .drain("the bridge is stopping")
+                .into_iter()
+                .map(move |(command, failure)| (no, command, failure))
         };
-        plugs.flat_map(drain).collect()
+        self.plugs.iter_mut().flat_map(drain).collect()
+    }
+
+    fn plug(&self, no: PlugNo) -> &Plug {
+        &self.plugs[&no]
     }
 
     fn plug_mut(&mut self, no: PlugNo) -> &mut Plug {
-        &mut self.plugs[no.0 as usize]
+        self.plugs.get_mut(&no).expect("whoever asks has looked")
     }
 
     fn answered(&mut self, no: PlugNo, at: Instant, reading: Option<Arc<Reading>>) -> Outcome {
         let mut outcome = Outcome::default();
         if let Some(reading) = &reading
-            && self.plug(no).mac.is_none()
-            && !self.meet(no, reading)
+            && !self.plug(no).met
+            && !self.meet(no, reading, at, &mut outcome)
         {
             return outcome;
         }
-        let heartbeat = self.heartbeat;
+        if let Some(reading) = &reading {
+            self.follow_alias(no, reading, &mut outcome);
+        }
+        let heartbeat = self.settings.heartbeat;
         let plug = self.plug_mut(no);
+        plug.polls += 1;
         plug.failures = 0;
         plug.failing_since = None;
         if plug.availability == Availability::Offline {
             info!(plug = plug.name, address = plug.address, "plug is back");
+            outcome.events.push(Event::Online);
         }
         if plug.availability != Availability::Online || plug.trouble.is_some() {
             plug.availability = Availability::Online;
@@ -152,40 +215,6 @@ impl Fleet {
         outcome
     }
 
-    /// The first reading of a plug: learns its identity and gives it a name. False for a plug that another entry owns.
-    fn meet(&mut self, no: PlugNo, reading: &Reading) -> bool {
-        let id = reading.mac.hex();
-        if let Some(owner) = self.find(&id).filter(|owner| *owner != no) {
-            let owner = self.plug(owner).address.clone();
-            let plug = self.plug_mut(no);
-            let trouble = format!("it is the same plug as {owner}");
-            if plug.trouble.as_ref() != Some(&trouble) {
-                warn!(address = plug.address, mac = %reading.mac, "plug ignored: {trouble}");
-                plug.trouble = Some(trouble);
-            }
-            return false;
-        }
-        let name = self.plug(no).name.clone().unwrap_or_else(|| self.free_name(reading));
-        let plug = self.plug_mut(no);
-        plug.mac = Some(reading.mac);
-        plug.name = Some(name.clone());
-        info!(plug = name, address = plug.address, mac = %reading.mac, model = reading.model, "plug found");
-        self.by_name.insert(id, no);
-        self.by_name.insert(name, no);
-        true
-    }
-
-    fn free_name(&self, reading: &Reading) -> String {
-        let id = reading.mac.hex();
-        let slug = names::slug(&reading.alias).unwrap_or_else(|| id.clone());
-        match self.find(&slug) {
-            None => slug,
-            Some(_) => {
-                Some(format!("{slug}-{}", &id[8..])).filter(|name| self.find(name).is_none()).unwrap_or(id)
-            }
-        }
-    }
-
     fn failed(&mut self, no: PlugNo, at: Instant, error: &Error) -> Outcome {
         let plug = self.plug_mut(no);
         if let Error::Unsupported(_) = error {
@@ -198,17 +227,23 @@ impl Fleet {
             }
             return Outcome { listed, ..Outcome::default() };
         }
+        (plug.polls, plug.errors) = (plug.polls + 1, plug.errors + 1);
         plug.failures = plug.failures.saturating_add(1);
+        // One failure is chance, unless another plug answers there.
+        let looked_for_after = if matches!(error, Error::WrongPlug { .. }) { 1 } else { MISSING_FAILURES };
+        let missing = (plug.mac.is_some() && plug.failures >= looked_for_after)
+            .then_some(plug.failures == looked_for_after);
         let since = *plug.failing_since.get_or_insert(at);
         debug!(plug = plug.name, address = plug.address, %error, failures = plug.failures, "plug does not answer");
         let given_up =
             plug.failures >= OFFLINE_FAILURES && at.saturating_duration_since(since) >= OFFLINE_AFTER;
         if !given_up || plug.availability == Availability::Offline {
-            return Outcome::default();
+            return Outcome { missing, ..Outcome::default() };
         }
         warn!(plug = plug.name, address = plug.address, %error, "plug is offline");
         plug.availability = Availability::Offline;
         plug.trouble = Some(error.to_string());
-        Outcome { changed: true, listed: true, ..Outcome::default() }
+        let events = vec![Event::Offline(error.to_string())];
+        Outcome { changed: true, listed: true, missing, events, ..Outcome::default() }
     }
 }

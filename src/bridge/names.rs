@@ -28,7 +28,19 @@ pub fn slug(alias: &str) -> Option<String> {
         }
     }
     let slug = slug.trim_end_matches('-');
+    // Commands to twelve hex digits are for the plug of that MAC.
+    if slug.len() == 12 && slug.chars().all(|letter| letter.is_ascii_hexdigit()) {
+        return Some(format!("plug-{slug}"));
+    }
     (!slug.is_empty() && slug != RESERVED).then(|| slug.to_string())
+}
+
+/// The name with the last four digits of a MAC, for the second plug of one alias. `id` has twelve hex digits.
+pub fn with_digits(slug: &str, id: &str) -> String {
+    let digits = id.get(8..).unwrap_or(id);
+    let mut name: String = slug.chars().take(LONGEST - 1 - digits.len()).collect();
+    name.push('-');
+    name + digits
 }
 
 #[cfg(test)]
@@ -49,6 +61,7 @@ mod tests {
             ("", None),
             (" \u{200f}\u{202e} ", None),
             ("Bridge", None),
+            ("50C7BF010203", Some("plug-50c7bf010203")),
         ] {
             assert_eq!(slug(alias).as_deref(), name, "{alias}");
         }

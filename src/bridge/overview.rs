@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use humantime::format_rfc3339_seconds;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::plug::reading::{Kind, Outlet, Reading};
 
@@ -11,13 +11,48 @@ use super::fleet::Fleet;
 use super::plug::{Availability, Plug};
 
 /// `bridge/info`: no secrets, nothing that changes while the program runs.
-pub fn info(started: SystemTime, summary: &Value) -> Value {
+pub fn info(started: SystemTime, instance: &str, summary: &Value) -> Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "commit": option_env!("KASA2MQTT_COMMIT"),
         "started_at": format_rfc3339_seconds(started).to_string(),
         "mqtt": {"version": "3.1.1"},
+        "instance": instance,
         "config": summary,
+    })
+}
+
+/// What the program tells of itself.
+#[derive(Debug, Clone, Default)]
+pub struct Vitals {
+    /// Seconds since it started.
+    pub uptime: u64,
+    /// Resident memory in bytes, where the system tells.
+    pub memory: Option<u64>,
+    /// Sessions with the broker so far.
+    pub sessions: u64,
+    /// Messages that the broker has taken.
+    pub acknowledged: u64,
+}
+
+/// `bridge/health`: how it is, as a whole and plug by plug.
+pub fn health(fleet: &Fleet, found: usize, vitals: &Vitals) -> Value {
+    let count = |availability| fleet.plugs().filter(|(_, plug)| plug.availability == availability).count();
+    let plug = |plug: &Plug| {
+        let health = json!({"polls": plug.polls, "errors": plug.errors, "failing": plug.failures});
+        plug.name.clone().map(|name| (name, health))
+    };
+    let devices: Map<String, Value> = fleet.plugs().filter_map(|(_, known)| plug(known)).collect();
+    json!({
+        "healthy": true,
+        "uptime": vitals.uptime,
+        "memory": vitals.memory,
+        "mqtt": {"sessions": vitals.sessions, "acknowledged": vitals.acknowledged},
+        "known": fleet.len(),
+        "online": count(Availability::Online),
+        "offline": count(Availability::Offline),
+        "found": found,
+        "devices": devices,
     })
 }
 
@@ -40,11 +75,16 @@ fn device(plug: &Plug) -> Value {
         "supported": plug.supported,
         "trouble": plug.trouble,
         "protocol": "xor",
-        "discovered_via": "config",
+        "discovered_via": plug.entry.via.name(),
     });
+    if let Some(configured) = &plug.configured {
+        device["configured"] = configured.as_str().into();
+    }
+    if let Some(mac) = plug.mac {
+        device["id"] = mac.hex().into();
+        device["mac"] = mac.to_string().into();
+    }
     if let Some(reading) = &plug.shown {
-        device["id"] = reading.mac.hex().into();
-        device["mac"] = reading.mac.to_string().into();
         device["alias"] = reading.alias.as_str().into();
         device["model"] = reading.model.as_str().into();
         device["hw"] = reading.hw_ver.as_str().into();

@@ -7,9 +7,11 @@ use serde_json::Value;
 
 use crate::plug::mac::Mac;
 use crate::plug::reading::Reading;
+use crate::plug::settings::HostPort;
 use crate::plug::task::Order;
 
 use super::deadband;
+use super::event::Event;
 use super::queue::{Pending, Queue};
 use super::result::Failure;
 
@@ -34,13 +36,55 @@ pub enum Availability {
     Offline,
 }
 
+/// How the bridge came to know of a plug.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// The configuration lists it.
+    Config,
+    /// A search found it.
+    Scan,
+}
+
+impl Via {
+    /// As `bridge/devices` says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Via::Config => "config",
+            Via::Scan => "scan",
+        }
+    }
+}
+
+/// What is known of a plug before it has answered.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Where it is reached; `None` until a search finds it.
+    pub address: Option<HostPort>,
+    /// Its identity, where that is known.
+    pub mac: Option<Mac>,
+    /// Its configured name in topics.
+    pub name: Option<String>,
+    /// How often it is polled, where that is its own.
+    pub interval: Option<Duration>,
+    /// Who told of it.
+    pub via: Via,
+}
+
 /// One plug and everything known of it.
 #[derive(Debug)]
 pub struct Plug {
-    /// Where it is reached, as configured.
+    /// What was known of it first. Its address is where it is reached now.
+    pub entry: Entry,
+    /// Its address in words.
     pub address: String,
-    /// Its topic name: configured, or made of its alias or MAC at the first reading.
+    /// The address that the configuration gives, in words.
+    pub configured: Option<String>,
+    /// Its topic name: configured, remembered, or made of its alias or MAC at the first reading.
     pub name: Option<String>,
+    /// Since when it has a name that was made of its alias; `None` for one that stays.
+    pub named_at: Option<Instant>,
+    /// Whether it has answered since the program started.
+    pub met: bool,
     /// Whether it answers.
     pub availability: Availability,
     /// What users are shown; `None` until the first complete reading.
@@ -55,6 +99,10 @@ pub struct Plug {
     pub mac: Option<Mac>,
     shown_at: Option<Instant>,
     readings: u32,
+    /// Readings, and failures to read, since the program started.
+    pub polls: u64,
+    /// Failures among them.
+    pub errors: u64,
     /// Since it answered last.
     pub failures: u32,
     /// Since when it does not answer.
@@ -79,26 +127,48 @@ pub struct Outcome {
     pub order: Option<Order>,
     /// Commands that have ended, each to be answered.
     pub ended: Vec<(Pending, Ended)>,
+    /// Another entry of the same plug, which is no more.
+    pub absorbed: Option<PlugNo>,
+    /// It does not answer; true when it did before.
+    pub missing: Option<bool>,
+    /// What is worth telling.
+    pub events: Vec<Event>,
+    /// Another plug that changed with it: it has another name.
+    pub also: Option<(PlugNo, Event)>,
 }
 
 impl Plug {
     /// A plug that nobody has heard of yet.
-    pub fn new(address: String, name: Option<String>) -> Plug {
+    pub fn new(entry: Entry) -> Plug {
+        let is_lost = entry.address.is_none();
         Plug {
-            address,
-            name,
-            availability: Availability::Unknown,
+            address: in_words(entry.address.as_ref()),
+            configured: entry.address.as_ref().filter(|_| entry.via == Via::Config).map(HostPort::to_string),
+            name: entry.name.clone(),
+            named_at: None,
+            met: false,
+            // Nobody can be asked where it is not known.
+            availability: if is_lost { Availability::Offline } else { Availability::Unknown },
             shown: None,
             counts_energy: false,
             supported: true,
-            trouble: None,
-            mac: None,
+            trouble: is_lost.then(|| "not found on the network yet".to_string()),
+            mac: entry.mac,
             shown_at: None,
             readings: 0,
+            polls: 0,
+            errors: 0,
             failures: 0,
             failing_since: None,
             queue: Queue::default(),
+            entry,
         }
+    }
+
+    /// It was found at this address.
+    pub fn move_to(&mut self, address: &HostPort) {
+        self.address = in_words(Some(address));
+        self.entry.address = Some(address.clone());
     }
 
     /// Whether it is a strip that has an outlet of this number.
@@ -143,6 +213,10 @@ impl Plug {
             outcome.changed = true;
         }
     }
+}
+
+fn in_words(address: Option<&HostPort>) -> String {
+    address.map_or_else(|| "unknown".into(), HostPort::to_string)
 }
 
 /// What the list of all plugs shows of a reading.

@@ -84,10 +84,9 @@ impl Queue {
     }
 
     /// The bridge ends: everything is taken out, to be answered.
-    pub fn drain(&mut self) -> Vec<(Pending, Failure)> {
-        let failure = |code, message: &str| Failure { code, message: message.into() };
-        let running = || failure(Code::Timeout, "the bridge is stopping; the plug may have obeyed");
-        let waiting = || failure(Code::Offline, "the bridge is stopping");
+    pub fn drain(&mut self, why: &str) -> Vec<(Pending, Failure)> {
+        let running = || Failure { code: Code::Timeout, message: format!("{why}; the plug may have obeyed") };
+        let waiting = || Failure { code: Code::Offline, message: why.into() };
         let running = self.running.take().map(|command| (command, running()));
         running.into_iter().chain(self.waiting.drain(..).map(|command| (command, waiting()))).collect()
     }

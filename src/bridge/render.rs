@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
+use crate::plug::scan::settings::Adopt;
+
 use super::discovery;
 use super::overview;
 use super::plug::{Availability, Plug};
@@ -27,31 +29,47 @@ pub struct Settings {
     pub raw: bool,
     /// Methods that destroy a plug or its identity, and may be sent all the same.
     pub destructive: Vec<String>,
+    /// What becomes of plugs that a search finds.
+    pub adopt: Adopt,
+    /// Time between two searches of the network, if there are any.
+    pub search: Option<Duration>,
+    /// Whether names follow aliases.
+    pub follow_alias: bool,
+    /// Tells this bridge from another one with the same topics.
+    pub instance: String,
     /// The configuration without its secrets, for `bridge/info`.
     pub summary: Value,
     /// When the program started.
     pub started: SystemTime,
 }
 
-/// The bridge's own messages. `devices` is the list of all plugs, once it is known.
-pub fn bridge(settings: &Settings, devices: Option<&[u8]>, stopping: bool) -> Vec<Retained> {
-    let Settings { topics, homeassistant, started, summary, .. } = settings;
+/// The bridge's own messages. `devices` is the list of all plugs, and `health` what is known of the whole, once they are
+/// known.
+pub fn bridge(
+    settings: &Settings,
+    devices: Option<&[u8]>,
+    health: Option<&[u8]>,
+    stopping: bool,
+) -> Vec<Retained> {
+    let Settings { topics, homeassistant, .. } = settings;
     let state = if stopping { "offline" } else { "online" };
-    let info = overview::info(*started, summary).to_string();
+    let info = overview::info(settings.started, &settings.instance, &settings.summary).to_string();
     let mut wanted = vec![
         message(Role::Availability, topics.bridge_state(), state),
         message(Role::State, topics.bridge("info"), info),
     ];
     wanted.extend(devices.map(|devices| message(Role::State, topics.bridge("devices"), devices)));
+    wanted.extend(health.map(|health| message(Role::State, topics.bridge("health"), health)));
     if homeassistant.discovery {
-        let config = discovery::bridge(topics).to_string();
+        let config = discovery::bridge(topics, settings.search.is_some()).to_string();
         wanted.push(message(Role::Discovery, topics.bridge_discovery(), config));
     }
     wanted
 }
 
-/// One plug's messages: none before it has a name, no state before its first complete reading.
-pub fn plug(settings: &Settings, plug: &Plug) -> Vec<Retained> {
+/// One plug's messages: none before it has a name, no state before its first complete reading. `complete` may add to a
+/// discovery config what is to be told of components that have gone.
+pub fn plug(settings: &Settings, plug: &Plug, mut complete: impl FnMut(&str, &mut Value)) -> Vec<Retained> {
     let Settings { topics, homeassistant, .. } = settings;
     let Some(name) = &plug.name else { return Vec::new() };
     let availability = match plug.availability {
@@ -64,15 +82,18 @@ pub fn plug(settings: &Settings, plug: &Plug) -> Vec<Retained> {
     let Some(reading) = &plug.shown else { return wanted };
     wanted.push(message(Role::State, topics.state(name), state::render(reading)));
     if homeassistant.discovery {
-        let config = discovery::plug(name, reading, plug.counts_energy, topics, homeassistant);
-        wanted.push(message(Role::Discovery, topics.discovery(reading.mac, None), config.to_string()));
+        let mut config = discovery::plug(name, reading, plug.counts_energy, topics, homeassistant);
+        let topic = topics.discovery(reading.mac, None);
+        complete(&topic, &mut config);
+        wanted.push(message(Role::Discovery, topic, config.to_string()));
     }
     for outlet in reading.outlets.iter().filter(|_| reading.is_strip()) {
         let topic = topics.state(&Topics::outlet(name, outlet.number));
         wanted.push(message(Role::State, topic, state::outlet(outlet)));
         if homeassistant.discovery {
-            let config = discovery::outlet(name, reading, outlet, plug.counts_energy, topics);
+            let mut config = discovery::outlet(name, reading, outlet, plug.counts_energy, topics);
             let topic = topics.discovery(reading.mac, Some(outlet.number));
+            complete(&topic, &mut config);
             wanted.push(message(Role::Discovery, topic, config.to_string()));
         }
     }

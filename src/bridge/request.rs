@@ -4,11 +4,34 @@ use serde_json::{Value, json};
 
 use crate::plug::raw;
 
+const KNOWN: &str = "restart, health_check, scan, device/refresh, device/rename, device/remove, device/raw";
+
 /// What somebody asks of the bridge.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {
     /// To start afresh.
     Restart,
+    /// To say how it is.
+    HealthCheck,
+    /// To search the network.
+    Scan,
+    /// To ask a plug everything now.
+    Refresh {
+        /// Name or MAC.
+        device: String,
+    },
+    /// To give a plug another name in topics.
+    Rename {
+        /// Name or MAC.
+        device: String,
+        /// The new name.
+        to: String,
+    },
+    /// To forget a plug.
+    Remove {
+        /// Name or MAC.
+        device: String,
+    },
     /// To send a request to a plug as it is.
     Raw {
         /// Name or MAC.
@@ -36,10 +59,35 @@ pub fn parse(request: &str, payload: &[u8]) -> Asked {
     let asked: Value = serde_json::from_slice(payload).unwrap_or_default();
     let (topic, parsed) = match request {
         "restart" => ("response/restart", Ok(Request::Restart)),
+        "health_check" => ("response/health_check", Ok(Request::HealthCheck)),
+        "scan" => ("response/scan", Ok(Request::Scan)),
+        "device/refresh" => {
+            ("response/device/refresh", device(&asked, payload).map(|device| Request::Refresh { device }))
+        }
+        "device/rename" => ("response/device/rename", rename(&asked)),
+        "device/remove" => {
+            ("response/device/remove", device(&asked, payload).map(|device| Request::Remove { device }))
+        }
         "device/raw" => ("response/device/raw", raw_request(&asked)),
-        _ => ("response/unknown", Err("unknown request; known: restart, device/raw".into())),
+        _ => ("response/unknown", Err(format!("unknown request; known: {KNOWN}"))),
     };
     Asked { topic, request: parsed, transaction: asked.get("transaction").cloned() }
+}
+
+/// zigbee2mqtt takes a bare name, too.
+fn device(asked: &Value, payload: &[u8]) -> Result<String, String> {
+    let named = asked.get("id").or(Some(asked)).and_then(Value::as_str);
+    let bare = std::str::from_utf8(payload).ok().map(str::trim);
+    let bare = bare.filter(|text| !text.is_empty() && !text.starts_with(['{', '[', '"']));
+    named.or(bare).map(str::to_string).ok_or_else(|| r#"expected {"id":"NAME or MAC"}"#.into())
+}
+
+fn rename(asked: &Value) -> Result<Request, String> {
+    let text = |key: &str| asked.get(key).and_then(Value::as_str).map(str::to_string);
+    let (Some(device), Some(to)) = (text("from").or_else(|| text("id")), text("to")) else {
+        return Err(r#"expected {"from":"NAME or MAC","to":"NAME"}"#.into());
+    };
+    Ok(Request::Rename { device, to })
 }
 
 fn raw_request(asked: &Value) -> Result<Request, String> {
@@ -97,6 +145,17 @@ mod tests {
             assert!(parse("device/raw", payload.as_bytes()).request.is_err(), "{payload}");
         }
         assert_eq!(parse("a/+/#", b"").topic, "response/unknown");
+        let lamp = || "lamp".to_string();
+        for payload in ["lamp", "\"lamp\"", r#"{"id":"lamp"}"#, " lamp\n"] {
+            let asked = parse("device/remove", payload.as_bytes());
+            assert_eq!(asked.request, Ok(Request::Remove { device: lamp() }), "{payload}");
+        }
+        for payload in ["", "{}", "[1]", "{\"id\":7}", "\u{ff}"] {
+            assert!(parse("device/refresh", payload.as_bytes()).request.is_err() || payload == "\u{ff}");
+        }
+        let asked = parse("device/rename", br#"{"from":"lamp","to":"desk"}"#);
+        assert_eq!(asked.request, Ok(Request::Rename { device: lamp(), to: "desk".into() }));
+        assert!(parse("device/rename", br#"{"from":"lamp"}"#).request.is_err());
     }
 
     #[test]

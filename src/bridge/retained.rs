@@ -113,7 +113,36 @@ impl Projection {
 
     /// A new broker, or a broker that lost its memory: nothing is held any more. Everything is to be marked after it.
     pub fn forget_all(&mut self) {
-        *self = Projection { last_ticket: self.last_ticket, ..Projection::default() };
+        self.unmark_all();
+        self.on_their_way.clear();
+        for held in self.held.values_mut().flat_map(BTreeMap::values_mut) {
+            // Kept, so that what is not wanted any more is cleared whoever remembers it.
+            (held.on_its_way, held.look_again, held.forgotten) = (false, false, true);
+        }
+    }
+
+    /// An earlier bridge has left this topic; it is the owner's now, and what it says is not known.
+    pub fn adopt(&mut self, owner: Owner, role: Role, topic: String) {
+        let held = Held { role, fingerprint: 0, on_its_way: false, look_again: false, forgotten: true };
+        self.held.entry(owner).or_default().entry(topic).or_insert(held);
+    }
+
+    /// What one owner has is another's from now on.
+    pub fn merge(&mut self, from: Owner, to: Owner) {
+        for (topic, held) in self.held.remove(&from).unwrap_or_default() {
+            self.adopt(to, held.role, topic);
+        }
+    }
+
+    /// Everybody who has topics, or had.
+    pub fn owners(&self) -> Vec<Owner> {
+        self.held.iter().filter(|(_, topics)| !topics.is_empty()).map(|(owner, _)| *owner).collect()
+    }
+
+    /// The owner's topics of this role, as far as the broker holds them.
+    pub fn topics(&self, owner: Owner, role: Role) -> Vec<String> {
+        let topics = self.held.get(&owner).into_iter().flatten();
+        topics.filter(|(_, held)| held.role == role).map(|(topic, _)| topic.clone()).collect()
     }
 
     /// The next [`Projection::diff`] sends the owner's topics of this role again, changed or not.
@@ -124,12 +153,12 @@ impl Projection {
     }
 
     /// What is to be published so that the broker holds `wanted` and nothing else of this owner. A topic that is no
-    /// longer wanted gets an empty message, which clears it. Topics of the role `hold_back` are left as they are.
+    /// longer wanted gets an empty message, which clears it. Messages that `holds_back` are left for later.
     pub fn diff(
         &mut self,
         owner: Owner,
         wanted: Vec<Retained>,
-        hold_back: Option<Role>,
+        holds_back: impl Fn(&Retained) -> bool,
     ) -> Vec<(Ticket, Retained)> {
         let topics = self.held.entry(owner).or_default();
         let vanished: Vec<Retained> = topics
@@ -138,8 +167,7 @@ impl Projection {
             .map(|(topic, held)| Retained { role: held.role, topic: topic.clone(), payload: Vec::new() })
             .collect();
         let mut publishes = Vec::new();
-        for retained in wanted.into_iter().chain(vanished).filter(|retained| Some(retained.role) != hold_back)
-        {
+        for retained in wanted.into_iter().chain(vanished).filter(|retained| !holds_back(retained)) {
             let fingerprint = fingerprint(&retained.payload);
             match topics.get_mut(&retained.topic) {
                 Some(held) if held.fingerprint == fingerprint && !held.forgotten => continue,
@@ -162,7 +190,8 @@ impl Projection {
             self.on_their_way.insert(ticket, (owner, retained.topic.clone()));
             publishes.push((ticket, retained));
         }
-        publishes.sort_by_key(|(_, retained)| retained.role);
+        // Nobody is to miss what he still listens to: what is cleared comes last.
+        publishes.sort_by_key(|(_, retained)| (retained.payload.is_empty(), retained.role));
         publishes
     }
 
@@ -204,7 +233,7 @@ mod tests {
             format!("{}={}", retained.topic, String::from_utf8(retained.payload).unwrap())
         };
         projection
-            .diff(LAMP, wanted, None)
+            .diff(LAMP, wanted, |_| false)
             .into_iter()
             .map(|(ticket, retained)| (ticket, text(retained)))
             .collect()

@@ -29,11 +29,13 @@ pub struct Publish {
     /// How often an unchanged state is sent again; zero for never.
     #[serde(with = "humantime_serde")]
     pub heartbeat: Duration,
+    /// Whether a plug's name in topics follows its alias when that is changed in the Kasa app.
+    pub follow_alias: bool,
 }
 
 impl Default for Publish {
     fn default() -> Publish {
-        Publish { heartbeat: Duration::from_secs(60) }
+        Publish { heartbeat: Duration::from_secs(60), follow_alias: false }
     }
 }
 

@@ -11,6 +11,20 @@ pub struct Topics {
     prefix: String,
 }
 
+/// The largest strip that is known has six outlets.
+const LARGEST_STRIP: u8 = 9;
+
+/// Whose a retained topic is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Own<'a> {
+    /// A state of the plug of this name, or of one of its outlets.
+    State(&'a str),
+    /// The availability of the plug of this name.
+    Availability(&'a str),
+    /// A discovery config of the plug of this MAC, or of one of its outlets.
+    Discovery(Mac),
+}
+
 /// What a topic that we subscribe to asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Incoming<'a> {
@@ -27,6 +41,8 @@ pub enum Incoming<'a> {
     Request(&'a str),
     /// Home Assistant's own birth and will.
     HomeAssistant,
+    /// What a bridge says of itself: we do, and nobody else should.
+    Info,
 }
 
 /// The end of a command topic.
@@ -121,8 +137,38 @@ impl Topics {
             format!("{base}/+/+/set/+"),
             format!("{base}/+/+/get"),
             format!("{base}/{RESERVED}/request/#"),
+            format!("{base}/{RESERVED}/info"),
             format!("{}/status", self.prefix),
         ]
+    }
+
+    /// Where an earlier bridge may have left something of ours; listened to once, at the start. Disjoint from
+    /// [`Topics::filters`], too.
+    pub fn memory_filters(&self) -> Vec<String> {
+        let base = &self.base;
+        let outlets = (1..=LARGEST_STRIP).map(|number| format!("{base}/+/{number}"));
+        [format!("{base}/{RESERVED}/devices"), format!("{base}/+"), format!("{base}/+/availability")]
+            .into_iter()
+            .chain(outlets)
+            .chain([format!("{}/device/+/config", self.prefix)])
+            .collect()
+    }
+
+    /// Whose a retained topic of ours would be; `None` for one that is no plug's.
+    pub fn own<'a>(&self, topic: &'a str) -> Option<Own<'a>> {
+        let device = topic.strip_prefix(self.prefix.as_str()).and_then(|rest| rest.strip_prefix("/device/"));
+        if let Some(id) = device.and_then(|rest| rest.strip_suffix("/config")) {
+            let mac = id.strip_prefix("kasa_")?;
+            return Some(Own::Discovery(mac.get(..12)?.parse().ok()?));
+        }
+        let rest = topic.strip_prefix(self.base.as_str())?.strip_prefix('/')?;
+        match rest.split('/').collect::<Vec<_>>()[..] {
+            [RESERVED, ..] => None,
+            [name] => Some(Own::State(name)),
+            [name, "availability"] => Some(Own::Availability(name)),
+            [name, outlet] if outlet.parse::<u8>().is_ok() => Some(Own::State(name)),
+            _ => None,
+        }
     }
 
     /// Reads a topic; `None` for one that we did not subscribe to.
@@ -133,7 +179,10 @@ impl Topics {
         let rest = topic.strip_prefix(self.base.as_str())?.strip_prefix('/')?;
         let (plug, rest) = rest.split_once('/')?;
         if plug == RESERVED {
-            return rest.strip_prefix("request/").map(Incoming::Request);
+            return match rest {
+                "info" => Some(Incoming::Info),
+                _ => rest.strip_prefix("request/").map(Incoming::Request),
+            };
         }
         // `x/set/set` and `x/set/get` match two filters and arrive twice: nobody's command.
         let (outlet, verb) = match rest.split('/').collect::<Vec<_>>()[..] {
@@ -161,6 +210,28 @@ pub fn device_id(mac: Mac, outlet: Option<u8>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_retained_of_ours_is_known_by_its_topic() {
+        let topics = Topics::new("kasa", "homeassistant");
+        let mac = "50c7bf010203".parse().unwrap();
+        for (topic, expected) in [
+            ("kasa/desk-lamp", Some(Own::State("desk-lamp"))),
+            ("kasa/strip/3", Some(Own::State("strip"))),
+            ("kasa/desk-lamp/availability", Some(Own::Availability("desk-lamp"))),
+            ("homeassistant/device/kasa_50c7bf010203/config", Some(Own::Discovery(mac))),
+            ("homeassistant/device/kasa_50c7bf010203_6/config", Some(Own::Discovery(mac))),
+            ("homeassistant/device/kasa_bridge/config", None),
+            ("homeassistant/device/other_50c7bf010203/config", None),
+            ("kasa/bridge/info", None),
+            ("kasa/desk-lamp/set", None),
+            ("kasa/desk-lamp/x/1", None),
+            ("kasa", None),
+        ] {
+            assert_eq!(topics.own(topic), expected, "{topic}");
+        }
+        assert!(topics.memory_filters().iter().all(|filter| !topics.filters().contains(filter)));
+    }
 
     #[test]
     fn topics_are_read_as_a_table() {

@@ -1,6 +1,8 @@
 //! `kasa2mqtt check`: what a configuration means, in words.
 
 use crate::config::Config;
+use crate::plug::scan::settings::Adopt;
+use crate::plug::settings::HostPort;
 
 /// What the bridge would do, without secrets.
 pub fn describe(config: &Config) -> String {
@@ -27,12 +29,23 @@ pub fn describe(config: &Config) -> String {
         let name = plug.name.as_deref().unwrap_or("(named by its alias)");
         lines.push(format!(
             "plug        {} {name}, every {}",
-            plug.host,
+            plug.host
+                .as_ref()
+                .map(HostPort::to_string)
+                .or(plug.mac.map(|mac| mac.to_string()))
+                .unwrap_or_default(),
             every(plug.interval.unwrap_or(config.poll.interval))
         ));
     }
-    if config.plug.is_empty() {
-        lines.push("plug        none: add a [[plug]] with its host".into());
-    }
+    lines.push(match (config.scan.enabled, config.scan.adopt) {
+        (true, Adopt::All) => format!("search      every {}, all are served", every(config.scan.interval)),
+        (true, Adopt::Listed) => {
+            format!("search      every {}, for those listed above", every(config.scan.interval))
+        }
+        (false, _) if config.plug.is_empty() => {
+            "search      off, and no plug: add a [[plug]] with its host".into()
+        }
+        (false, _) => "search      off".into(),
+    });
     lines.join("\n")
 }

@@ -25,6 +25,8 @@ pub async fn run(stopped: impl Future<Output = ()>) -> Result<(), Box<dyn Error>
     let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut config = Config::default();
     config.broker.listen = free;
+    // The plugs of whoever tries it are not to be switched.
+    config.scan.enabled = false;
     let broker = Broker::start(config.broker.clone()).await?;
     let port = broker.address().port();
     config.mqtt.url = Some(BrokerUrl { tls: false, host: Ipv4Addr::LOCALHOST.to_string(), port });
@@ -36,7 +38,7 @@ pub async fn run(stopped: impl Future<Output = ()>) -> Result<(), Box<dyn Error>
         simulator.press(alias == "Freezer").await;
         let address = simulator.address();
         let host = HostPort { host: address.ip().to_string(), port: address.port() };
-        config.plug.push(Plug { host, name: None, interval: None });
+        config.plug.push(Plug { host: Some(host), mac: None, name: None, interval: None });
         plugs.push(simulator);
     }
     println!("{}", what_to_try(port, &plugs[0]));

@@ -149,6 +149,7 @@ fn settings(arguments: &Plug) -> Settings {
     Settings {
         host: arguments.host.host.clone(),
         port: arguments.host.port,
+        mac: None,
         interval: Duration::from_secs(5),
         energy_interval: Duration::from_secs(60),
         timeout: arguments.timeout,

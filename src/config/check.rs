@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::bridge::names::RESERVED;
 use crate::plug::raw::DESTRUCTIVE;
+use crate::plug::scan;
 use crate::plug::settings::Plug;
 
 use super::Config;
@@ -23,6 +24,7 @@ pub fn problems(config: &Config) -> Vec<String> {
     range("commands.ttl", config.commands.ttl, (1, 600), &mut problems);
     range("poll.interval", config.poll.interval, (1, 3600), &mut problems);
     range("poll.energy_interval", config.poll.energy_interval, (10, 86_400), &mut problems);
+    range("scan.interval", config.scan.interval, (30, 86_400), &mut problems);
     range("poll.timeout", config.poll.timeout, (1, 60), &mut problems);
     if !config.publish.heartbeat.is_zero() {
         range("publish.heartbeat", config.publish.heartbeat, (1, 86_400), &mut problems);
@@ -34,7 +36,7 @@ pub fn problems(config: &Config) -> Vec<String> {
             DESTRUCTIVE.join(", ")
         ));
     }
-    plugs(&config.plug, &mut problems);
+    plugs(&config.plug, &config.scan, &mut problems);
     problems
 }
 
@@ -104,13 +106,27 @@ fn range(key: &str, value: Duration, (least, most): (u64, u64), problems: &mut V
     }
 }
 
-fn plugs(plugs: &[Plug], problems: &mut Vec<String>) {
+fn plugs(plugs: &[Plug], scan: &scan::settings::Settings, problems: &mut Vec<String>) {
+    let mut macs = HashMap::new();
     let mut hosts = HashMap::new();
     let mut names = HashMap::new();
     for (number, plug) in plugs.iter().enumerate() {
         let key = |field: &str| format!("plug[{number}].{field}");
-        if let Some(other) = hosts.insert(&plug.host, number) {
-            problems.push(format!("{}: {} is plug[{other}] already", key("host"), plug.host));
+        if let Some(host) = &plug.host
+            && let Some(other) = hosts.insert(host, number)
+        {
+            problems.push(format!("{}: {host} is plug[{other}] already", key("host")));
+        }
+        if let Some(mac) = plug.mac
+            && let Some(other) = macs.insert(mac, number)
+        {
+            problems.push(format!("{}: {mac} is plug[{other}] already", key("mac")));
+        }
+        if plug.host.is_none() && plug.mac.is_none() {
+            problems.push(format!("{}: expected this or {}", key("host"), key("mac")));
+        }
+        if plug.host.is_none() && !scan.enabled {
+            problems.push(format!("{}: expected one, for scan.enabled is false", key("host")));
         }
         if let Some(interval) = plug.interval {
             range(&key("interval"), interval, (1, 3600), problems);

@@ -35,6 +35,7 @@ const TEXT: &[&str] = &[
     "keep_alive",
     "heartbeat",
     "ttl",
+    "adopt",
 ];
 
 /// The variable of a key.

@@ -52,6 +52,8 @@ pub struct Identity {
     pub will: Will,
     /// What we listen to.
     pub filters: Vec<String>,
+    /// What we listen to for a moment, before the first session is open: what an earlier bridge has left.
+    pub memory_filters: Vec<String>,
 }
 
 /// Keeps a session open until `outbox` closes; then says what is left in it and disconnects. Returns early only when
@@ -66,6 +68,7 @@ pub async fn run(
     let mut backoff = Backoff::new(settings.client_id.is_some());
     let mut unanswered = VecDeque::new();
     let mut said = None;
+    let mut memory_filters = identity.memory_filters.as_slice();
     for attempt in 0.. {
         let began = Instant::now();
         let connection =
@@ -75,10 +78,20 @@ pub async fn run(
             Err(error) => Failure::from(error),
             Ok(connection) => {
                 let window = Window::default();
-                let mut session =
-                    Session { connection, window, unanswered, ending: false, events: &events, url: &url };
-                let ended =
-                    session.live(&settings, &identity.filters, &mut outbox, &mut opened_at, &mut said).await;
+                let opening = Opening { filters: &identity.filters, memory_filters, unsubscribed: 0 };
+                let mut session = Session {
+                    connection,
+                    window,
+                    unanswered,
+                    opening,
+                    ending: false,
+                    events: &events,
+                    url: &url,
+                };
+                let ended = session.live(&settings, &mut outbox, &mut opened_at, &mut said).await;
+                if opened_at.is_some() {
+                    memory_filters = &[];
+                }
                 unanswered = session.window.into_answers().chain(session.unanswered).collect();
                 match ended {
                     Ended::Closed => return,
@@ -135,8 +148,20 @@ enum Ended {
     Failed(Failure),
 }
 
+/// How a session opens: it listens to what was left, until all of it has come, and then to what is asked.
+///
+/// A broker sends what it has retained before it confirms that we no longer listen. One that does not gives us some of
+/// it late, or never: then some stale topic stays until the next start.
+struct Opening<'a> {
+    filters: &'a [String],
+    memory_filters: &'a [String],
+    /// How many of `memory_filters` we have stopped to listen to.
+    unsubscribed: usize,
+}
+
 struct Session<'a> {
     connection: Connection,
+    opening: Opening<'a>,
     window: Window,
     unanswered: VecDeque<Publish>,
     /// The client takes nothing any more; its last words are still to come.
@@ -149,7 +174,6 @@ impl Session<'_> {
     async fn live(
         &mut self,
         settings: &Settings,
-        filters: &[String],
         outbox: &mut mpsc::Receiver<Publish>,
         opened_at: &mut Option<Instant>,
         said: &mut Option<Failure>,
@@ -166,7 +190,7 @@ impl Session<'_> {
                     };
                     match polled {
                         Err(error) => return Ended::Failed(error.into()),
-                        Ok(event) => match self.take(event, received, filters).await {
+                        Ok(event) => match self.take(event, received).await {
                             Ok(true) => {
                                 *opened_at = Some(Instant::now());
                                 *said = None;
@@ -197,24 +221,30 @@ impl Session<'_> {
     }
 
     /// Follows one event of the client. True when it opened the session.
-    async fn take(&mut self, event: Rumqttc, received: Instant, filters: &[String]) -> Result<bool, Ended> {
+    async fn take(&mut self, event: Rumqttc, received: Instant) -> Result<bool, Ended> {
+        let Opening { filters, memory_filters, unsubscribed } = self.opening;
+        let remembers = unsubscribed < memory_filters.len();
+        let listened = if remembers { memory_filters } else { filters };
         let news = match event {
-            Rumqttc::Incoming(Packet::ConnAck(_)) => {
-                let filters =
-                    filters.iter().map(|filter| SubscribeFilter::new(filter.clone(), QoS::AtLeastOnce));
-                match self.connection.client.try_subscribe_many(filters) {
-                    Ok(()) => return Ok(false),
-                    Err(error) => return Err(Ended::Failed(Failure::passing(error.to_string()))),
-                }
-            }
+            Rumqttc::Incoming(Packet::ConnAck(_)) => return self.subscribe(listened),
             Rumqttc::Incoming(Packet::SubAck(answer)) => {
-                for (filter, code) in filters.iter().zip(&answer.return_codes) {
+                for (filter, code) in listened.iter().zip(&answer.return_codes) {
                     if *code == SubscribeReasonCode::Failure {
                         warn!(filter, "the broker refuses our subscription: check its access list");
                     }
                 }
+                if remembers {
+                    return self.unsubscribe(memory_filters);
+                }
                 info!(broker = %self.url, "connected to the broker");
                 Event::Opened
+            }
+            Rumqttc::Incoming(Packet::UnsubAck(_)) => {
+                self.opening.unsubscribed += 1;
+                return match self.opening.unsubscribed == memory_filters.len() {
+                    true => self.subscribe(filters),
+                    false => Ok(false),
+                };
             }
             Rumqttc::Outgoing(Outgoing::Publish(id)) => {
                 self.window.on_the_wire(id);
@@ -240,6 +270,17 @@ impl Session<'_> {
         Ok(opened)
     }
 
+    fn subscribe(&self, filters: &[String]) -> Result<bool, Ended> {
+        let filters = filters.iter().map(|filter| SubscribeFilter::new(filter.clone(), QoS::AtLeastOnce));
+        let asked = self.connection.client.try_subscribe_many(filters);
+        asked.map(|()| false).map_err(|error| Ended::Failed(Failure::passing(error.to_string())))
+    }
+
+    fn unsubscribe(&self, filters: &[String]) -> Result<bool, Ended> {
+        let asked = filters.iter().try_for_each(|filter| self.connection.client.try_unsubscribe(filter));
+        asked.map(|()| false).map_err(|error| Ended::Failed(Failure::passing(error.to_string())))
+    }
+
     fn has_room(&self) -> bool {
         !self.ending && self.window.has_room()
     }
@@ -263,7 +304,7 @@ impl Session<'_> {
             while !self.window.is_empty() && !self.ending {
                 match self.connection.events.recv().await {
                     Some((received, Ok(event))) => {
-                        let _ = self.take(event, received, &[]).await;
+                        let _ = self.take(event, received).await;
                     }
                     _ => return,
                 }

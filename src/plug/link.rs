@@ -18,21 +18,40 @@ pub struct Link {
     port: u16,
     deadline: Duration,
     client: Option<Client<TcpStream>>,
+    /// Replies on this connection.
+    replies: u32,
+    closes: bool,
 }
 
 impl Link {
     /// A way to `host` (address or name) that gives every connect and every exchange `deadline`.
     pub fn new(host: &str, port: u16, deadline: Duration) -> Link {
-        Link { host: host.into(), port, deadline, client: None }
+        Link { host: host.into(), port, deadline, client: None, replies: 0, closes: false }
     }
 
     /// Whether a connection is open, as far as can be told without asking the plug.
     pub fn is_open(&mut self) -> bool {
         // A plug that closed while idle, or talks unasked, is noticed here and not by the next request.
         if self.client.as_ref().is_some_and(|client| !is_silent(client.stream())) {
-            self.client = None;
+            self.lost();
         }
         self.client.is_some()
+    }
+
+    /// Whether the plug ended its last connection after one reply, as many do with each.
+    pub fn closes_after_each_reply(&self) -> bool {
+        self.closes
+    }
+
+    fn lost(&mut self) {
+        self.client = None;
+        self.closes = self.replies == 1;
+    }
+
+    /// Goes to another address from now on.
+    pub fn move_to(&mut self, host: &str, port: u16) {
+        self.client = None;
+        (self.host, self.port) = (host.into(), port);
     }
 
     /// Gives up the connection.
@@ -45,8 +64,9 @@ impl Link {
     pub async fn exchange(&mut self, request: &[u8], repeatable: bool) -> Result<Reply, Error> {
         let reused = self.is_open();
         match self.try_exchange(request).await {
-            Err(error) if reused && repeatable && error.is_lost_connection() => {
-                self.try_exchange(request).await
+            Err(error) if reused && error.is_lost_connection() => {
+                self.lost();
+                if repeatable { self.try_exchange(request).await } else { Err(error) }
             }
             outcome => outcome,
         }
@@ -56,11 +76,17 @@ impl Link {
         // Taken, and put back only when all went well: a failure, or this future dropped, closes the connection.
         let mut client = match self.client.take() {
             Some(client) => client,
-            None => self.connect().await?,
+            None => {
+                self.replies = 0;
+                self.connect().await?
+            }
         };
         let body = client.exchange(request, self.deadline).await?;
         let reply = Reply::parse(&body)?;
+        self.replies = self.replies.saturating_add(1);
         self.client = Some(client).filter(Client::is_usable);
+        // The firmware of 2016 says so by a length of zero.
+        self.closes = self.client.is_none() || (self.closes && self.replies == 1);
         Ok(reply)
     }
 

@@ -3,8 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::Deserialize;
+
 /// A MAC address. Identity is always the MAC, never the address or the alias.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Mac([u8; 6]);
 
 /// The text is not a MAC address.
@@ -17,6 +20,14 @@ impl Mac {
     pub fn hex(&self) -> String {
         let [a, b, c, d, e, f] = self.0;
         format!("{a:02x}{b:02x}{c:02x}{d:02x}{e:02x}{f:02x}")
+    }
+}
+
+impl TryFrom<String> for Mac {
+    type Error = NotAMac;
+
+    fn try_from(text: String) -> Result<Mac, NotAMac> {
+        text.parse()
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Settings {
     pub host: String,
     /// TCP port.
     pub port: u16,
+    /// Whose address it is, where that is known: nobody else is talked to there.
+    pub mac: Option<Mac>,
     /// Time between polls.
     pub interval: Duration,
     /// Time between two questions for what is costly to read.
@@ -77,7 +79,7 @@ impl Owner {
         Owner {
             link: Link::new(&settings.host, settings.port, settings.timeout),
             schedule: Schedule::new(settings.interval, first, phase),
-            mac: None,
+            mac: settings.mac,
             reading: None,
             known: Known::default(),
             agenda: Agenda::default(),
@@ -88,6 +90,13 @@ impl Owner {
             keeper: Arc::clone(&settings.keeper),
             wall: Arc::clone(&settings.wall),
         }
+    }
+
+    /// The plug was found elsewhere.
+    pub fn move_to(&mut self, host: &str, port: u16) {
+        self.link.move_to(host, port);
+        self.last_failure = None;
+        self.schedule.hasten(Instant::now().into_std());
     }
 
     /// The plug as it is known now.

@@ -6,6 +6,7 @@ pub mod answer;
 pub mod found;
 mod inquiry;
 pub mod probe;
+pub mod settings;
 mod socket;
 pub mod target;
 

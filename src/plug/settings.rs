@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 
 use super::clock::{Keeper, Set};
+use super::mac::Mac;
 
 /// The port of every plug that speaks XOR (protocol.md 1).
 pub const PORT: u16 = 9999;
@@ -71,8 +72,12 @@ impl TryFrom<String> for Zone {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plug {
-    /// Address or name, with a port if it is not [`PORT`].
-    pub host: HostPort,
+    /// Address or name, with a port if it is not [`PORT`]. Without one the plug is looked for by its MAC.
+    #[serde(default)]
+    pub host: Option<HostPort>,
+    /// Its identity: whoever else answers at `host` is not used.
+    #[serde(default)]
+    pub mac: Option<Mac>,
     /// Its name in topics; by default made of its alias.
     #[serde(default)]
     pub name: Option<String>,

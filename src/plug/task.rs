@@ -13,6 +13,7 @@ use super::command::Action;
 use super::error::Error;
 use super::owner::{Done, Owner, Settings};
 use super::reading::Reading;
+use super::settings::HostPort;
 
 /// A command on its way to a plug.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +24,15 @@ pub struct Order {
     pub actions: Vec<Action>,
     /// Nothing of it is begun after this moment.
     pub deadline: std::time::Instant,
+}
+
+/// What a plug's task is told.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Post {
+    /// To carry this out. In a box because a channel keeps room for 32 of them, in each of 10,000 tasks.
+    Order(Box<Order>),
+    /// That its plug was found there.
+    Move(Box<HostPort>),
 }
 
 /// What became of a poll or an order.
@@ -54,20 +64,23 @@ pub struct Report<P> {
     pub event: Event,
 }
 
-/// Runs one plug until `inbox` closes, or nobody listens to `reports` any more. Orders come in boxes because a channel
-/// keeps room for 32 of them, in each of 10,000 tasks.
+/// Runs one plug until `inbox` closes, or nobody listens to `reports` any more.
 pub async fn run<P: Copy>(
     plug: P,
     settings: Settings,
-    mut inbox: mpsc::Receiver<Box<Order>>,
+    mut inbox: mpsc::Receiver<Post>,
     reports: mpsc::Sender<Report<P>>,
 ) {
     let mut owner = Owner::new(&settings);
     loop {
         let event = tokio::select! {
             biased;
-            order = inbox.recv() => match order {
-                Some(order) => {
+            post = inbox.recv() => match post {
+                Some(Post::Move(to)) => {
+                    owner.move_to(&to.host, to.port);
+                    continue;
+                }
+                Some(Post::Order(order)) => {
                     let Done { outcome, reply, reading } = owner.obey(&order.actions, order.deadline).await;
                     Event::Done { order: order.id, outcome, reply, reading }
                 }

@@ -34,7 +34,8 @@ pub fn url(broker: SocketAddr) -> BrokerUrl {
 
 pub fn plug(address: SocketAddr) -> Plug {
     Plug {
-        host: HostPort { host: address.ip().to_string(), port: address.port() },
+        host: Some(HostPort { host: address.ip().to_string(), port: address.port() }),
+        mac: None,
         name: None,
         interval: None,
     }
@@ -45,6 +46,8 @@ pub fn config(broker: Option<SocketAddr>, plugs: &[Simulator]) -> Config {
     let mut config = Config::default();
     config.mqtt.url = broker.map(url);
     config.broker.listen = FREE;
+    // Tests stay on loopback.
+    config.scan.enabled = false;
     config.plug = plugs.iter().map(|simulator| plug(simulator.address())).collect();
     config
 }
@@ -54,6 +57,7 @@ pub fn owner(address: SocketAddr, interval: Duration) -> owner::Settings {
     owner::Settings {
         host: address.ip().to_string(),
         port: address.port(),
+        mac: None,
         interval,
         energy_interval: Duration::from_secs(60),
         timeout: Duration::from_secs(1),

@@ -35,7 +35,9 @@ impl Core {
                 info!("Home Assistant started; everything is announced again in {delay:?}");
                 self.birth = Birth::heard(now, delay);
             }
-            Some(Incoming::HomeAssistant) | None => {}
+            Some(Incoming::Info) if !message.retain => self.heard_of_bridge(&message.payload),
+            Some(Incoming::HomeAssistant | Incoming::Info) => {}
+            None => self.remember(&message),
             Some(_) if message.retain => self.refuse_retained(&message),
             Some(Incoming::Request(request)) => self.request(now, request, &message),
             Some(Incoming::Command { plug, outlet, verb }) => match self.fleet.find(plug) {
@@ -48,7 +50,12 @@ impl Core {
     fn command(&mut self, now: Instant, no: PlugNo, outlet: Option<&str>, verb: Verb<'_>, message: &Message) {
         let number = outlet.map(str::parse::<u8>).transpose();
         let answer_to = AnswerTo::Result(
-            number.as_ref().ok().copied().flatten().filter(|number| self.fleet.plug(no).has_outlet(*number)),
+            number
+                .as_ref()
+                .ok()
+                .copied()
+                .flatten()
+                .filter(|number| self.fleet.get(no).is_some_and(|plug| plug.has_outlet(*number))),
         );
         let parsed = match number {
             Ok(None) => command::parse(verb, Outlets::All, &message.payload),
@@ -95,20 +102,30 @@ impl Core {
 
     fn enqueue(&mut self, now: Instant, no: PlugNo, command: Pending) {
         self.last_command += 1;
-        let outcome = self.fleet.command(no, Pending { id: self.last_command, ..command });
+        let command = Pending { id: self.last_command, ..command };
+        if self.fleet.get(no).is_some_and(|plug| plug.entry.address.is_none()) {
+            let message = "the plug was not found on the network yet".to_string();
+            return self.finish(now, no, &command, Err(Failure { code: Code::Offline, message }));
+        }
+        let outcome = self.fleet.command(no, command);
         self.follow(now, no, outcome);
     }
 
     /// Answers a command that has ended, with the plug's own reply where there is one.
     pub(super) fn finish(&mut self, now: Instant, no: PlugNo, command: &Pending, outcome: Ended) {
-        let plug = self.fleet.plug(no);
+        let name = self.fleet.get(no).and_then(|plug| plug.name.clone());
+        self.finish_for(now, name.as_deref(), command, outcome);
+    }
+
+    /// The same for a plug that may have left.
+    pub(super) fn finish_for(&mut self, now: Instant, name: Option<&str>, command: &Pending, outcome: Ended) {
         if let Err(failure) = &outcome {
-            debug!(plug = plug.name, command = command.verb, error = failure.message, "command failed");
+            debug!(plug = name, command = command.verb, error = failure.message, "command failed");
         }
         match command.answer_to {
             AnswerTo::Result(outlet) => {
-                let Some(name) = &plug.name else { return };
-                let name = outlet.map_or_else(|| name.clone(), |number| Topics::outlet(name, number));
+                let Some(name) = name else { return };
+                let name = outlet.map_or_else(|| name.to_string(), |number| Topics::outlet(name, number));
                 let took = now.saturating_duration_since(command.received);
                 let payload =
                     result::render(&command.verb, outcome.as_ref().err(), took, command.transaction.as_ref());
@@ -117,7 +134,7 @@ impl Core {
             AnswerTo::Response { topic, unmasked } => {
                 let reply = |reply: Option<Box<Value>>| {
                     let reply = reply.map_or(Value::Null, |reply| *reply);
-                    json!({"id": plug.name, "reply": if unmasked { reply } else { raw::masked(reply) }})
+                    json!({"id": name, "reply": if unmasked { reply } else { raw::masked(reply) }})
                 };
                 let outcome = outcome.map(reply).map_err(|failure| failure.message);
                 self.respond(topic, outcome, command.transaction.as_ref());
@@ -125,7 +142,12 @@ impl Core {
         }
     }
 
-    fn respond(&mut self, topic: &'static str, outcome: Result<Value, String>, transaction: Option<&Value>) {
+    pub(super) fn respond(
+        &mut self,
+        topic: &'static str,
+        outcome: Result<Value, String>,
+        transaction: Option<&Value>,
+    ) {
         self.say(self.settings.topics.bridge(topic), request::response(outcome, transaction));
     }
 
@@ -145,6 +167,34 @@ impl Core {
                 self.restart_requested = true;
                 Ok(json!({}))
             }
+            Ok(Request::HealthCheck) => Ok(self.health()),
+            Ok(Request::Scan) if !self.search.is_enabled() => {
+                Err("searches are not enabled: scan.enabled = true".into())
+            }
+            // Answered when the search has ended.
+            Ok(Request::Scan) => {
+                if self.searchers.len() < ANSWERS {
+                    self.searchers.push(transaction);
+                }
+                return self.search.asked(now);
+            }
+            Ok(Request::Rename { device, to }) => self.rename_by_name(&device, &to, now),
+            Ok(Request::Remove { device }) => self.remove_by_name(&device, now),
+            Ok(Request::Refresh { device }) => match self.fleet.find(&device) {
+                Some(no) => {
+                    let answer_to = AnswerTo::Response { topic, unmasked: false };
+                    let pending = Pending {
+                        id: 0,
+                        verb: "device/refresh".into(),
+                        answer_to,
+                        actions: vec![Action::Refresh],
+                        received: message.received,
+                        transaction,
+                    };
+                    return self.enqueue(now, no, pending);
+                }
+                None => Err("no such device".into()),
+            },
             Ok(Request::Raw { device, request, unmasked }) => match self.may_send(&device, &request) {
                 Ok(no) => {
                     let actions = vec![Action::Raw(Box::new(request))];
@@ -163,6 +213,24 @@ impl Core {
         self.respond(topic, outcome, transaction.as_ref());
     }
 
+    /// A bridge says of itself. We do so once in a session; another one with our topics would fight with us for them.
+    fn heard_of_bridge(&mut self, info: &[u8]) {
+        let info: Value = serde_json::from_slice(info).unwrap_or_default();
+        let Some(instance) = info["instance"].as_str().filter(|instance| *instance != self.settings.instance)
+        else {
+            return;
+        };
+        if self.warned.len() < WARNED_TOPICS && self.warned.insert(instance.to_string()) {
+            warn!(
+                "another bridge publishes below the same base topic: give one of them another mqtt.base_topic"
+            );
+            self.events.push_back(json!({"type": "rival", "instance": instance}));
+            // So that it notices, too.
+            self.projection.forget(Owner::Bridge, Role::State);
+            self.projection.mark(Owner::Bridge, false);
+        }
+    }
+
     fn may_send(&self, device: &str, request: &Value) -> Result<PlugNo, String> {
         request::is_allowed(request, self.settings.raw, &self.settings.destructive)?;
         self.fleet.find(device).ok_or_else(|| "no such device".into())
@@ -178,7 +246,7 @@ impl Core {
         }
     }
 
-    fn warn_once(&mut self, topic: &str, why: &str) {
+    pub(super) fn warn_once(&mut self, topic: &str, why: &str) {
         if self.warned.len() < WARNED_TOPICS && self.warned.insert(topic.to_string()) {
             warn!(topic, "{why}");
         }

@@ -8,10 +8,12 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::bridge::message::Message;
+use crate::bridge::plug::{Entry, Via};
 use crate::bridge::settings::HomeAssistant;
 use crate::bridge::topics::Topics;
 use crate::plug::error::Error;
 use crate::plug::reading::Reading;
+use crate::plug::scan::settings::Adopt;
 use crate::plug::sysinfo::tests::hs110;
 use crate::plug::task::Event;
 
@@ -33,7 +35,8 @@ impl House {
     fn with_names(names: &[Option<&str>]) -> House {
         let homeassistant =
             HomeAssistant { discovery: true, prefix: "homeassistant".into(), mac_connection: true };
-        let mut core = Core::new(Settings {
+        let now = Instant::now();
+        let settings = Settings {
             topics: Topics::new("kasa", "homeassistant"),
             homeassistant,
             heartbeat: Some(Duration::from_secs(60)),
@@ -42,11 +45,18 @@ impl House {
             destructive: Vec::new(),
             summary: json!({}),
             started: SystemTime::UNIX_EPOCH,
-        });
+            adopt: Adopt::All,
+            search: Some(Duration::from_secs(300)),
+            follow_alias: false,
+            instance: "ours".into(),
+        };
+        let mut core = Core::new(settings, now);
         for (no, name) in names.iter().enumerate() {
-            core.add_plug(format!("192.0.2.{no}"), name.map(String::from));
+            let address = Some(format!("192.0.2.{no}").parse().unwrap());
+            let name = name.map(String::from);
+            core.add_plug(Entry { address, mac: None, name, interval: None, via: Via::Config });
         }
-        House { core, now: Instant::now(), retained: BTreeMap::new(), said: Vec::new() }
+        House { core, now, retained: BTreeMap::new(), said: Vec::new() }
     }
 
     fn connected(mut self) -> House {

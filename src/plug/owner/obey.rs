@@ -104,10 +104,12 @@ impl Owner {
     async fn take_step(&mut self, step: &Step, deadline: std::time::Instant) -> Result<(), Error> {
         let mut outcome = self.tell(step, deadline, false).await;
         if step.repeatable && outcome.as_ref().is_err_and(Error::is_lost_connection) {
-            // The plug closed the connection under the request. Whoever answers now is asked for its identity first; a
-            // plug that closes after each reply has to be told on yet another connection, right after that.
+            // The plug closed the connection under the request. Whoever answers now is asked for its identity first.
+            // Only a plug that closes after each reply is told on yet another connection, right after that: any other
+            // that is lost once more may have gone, and another be there.
             self.read().await?;
-            outcome = self.tell(step, deadline, true).await;
+            let closes = self.link.closes_after_each_reply();
+            outcome = self.tell(step, deadline, closes).await;
         }
         outcome?.confirm(step.confirms)?;
         self.confirmed(&step.effect);
@@ -227,10 +229,14 @@ impl Owner {
     pub(super) async fn blink_on(&mut self) {
         let (Some(mut blink), Some(reading)) = (self.blink.take(), self.reading.clone()) else { return };
         blink.left -= 1;
+        let closes = self.link.closes_after_each_reply();
         let to = if blink.left.is_multiple_of(2) { !blink.lit } else { blink.lit };
         for step in request::steps(&led(to), &reading).unwrap_or_default() {
-            let told =
-                self.link.exchange(&step.request, true).await.and_then(|reply| reply.confirm(step.confirms));
+            let told = self
+                .link
+                .exchange(&step.request, closes)
+                .await
+                .and_then(|reply| reply.confirm(step.confirms));
             if told.is_err() {
                 // Whoever looks for a plug that cannot be reached sees that in its state.
                 return;

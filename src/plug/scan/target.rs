@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 use ipnet::Ipv4Net;
+use serde::Deserialize;
 
 use crate::plug::settings::HostPort;
 
@@ -12,7 +13,8 @@ use crate::plug::settings::HostPort;
 const SHORTEST_PREFIX: u8 = 16;
 
 /// Somebody to ask, or a network full of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub enum Target {
     /// One host. May be a broadcast address.
     Host(HostPort),

@@ -1,0 +1,99 @@
+//! What the core's wishes move: the plugs' tasks, and the search of the network.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::bridge::core::Wish;
+use crate::bridge::plug::PlugNo;
+use crate::config::Config;
+use crate::plug::clock::Keeper;
+use crate::plug::owner::{self, Wall};
+use crate::plug::scan;
+use crate::plug::scan::found::Found;
+use crate::plug::settings::Poll;
+use crate::plug::task::{self, Post, Report};
+
+/// First polls are spread over this much time for each plug, but over no more than one interval.
+const FIRST_POLLS_APART: Duration = Duration::from_millis(1);
+
+/// What the core's wishes move: the plugs' tasks, and the search.
+pub(super) struct Hands {
+    poll: Poll,
+    keeper: Arc<Keeper>,
+    wall: Wall,
+    search: scan::Options,
+    /// First polls come at a random moment within this time.
+    spread: Duration,
+    reports: mpsc::Sender<Report<PlugNo>>,
+    finds: mpsc::Sender<Found>,
+    pub inboxes: HashMap<PlugNo, mpsc::Sender<Post>>,
+    pub plugs: JoinSet<PlugNo>,
+    pub searching: JoinSet<std::io::Result<scan::Scan>>,
+}
+
+impl Hands {
+    pub fn new(config: &Config, reports: mpsc::Sender<Report<PlugNo>>, finds: mpsc::Sender<Found>) -> Hands {
+        let count = u32::try_from(config.plug.len()).unwrap_or(u32::MAX);
+        Hands {
+            poll: config.poll.clone(),
+            keeper: Arc::new(config.clock.keeper()),
+            wall: Arc::new(SystemTime::now),
+            search: scan::Options {
+                broadcast: config.scan.targets.is_empty(),
+                targets: config.scan.targets.clone(),
+                power: false,
+                ..scan::Options::default()
+            },
+            spread: FIRST_POLLS_APART.saturating_mul(count),
+            reports,
+            finds,
+            inboxes: HashMap::new(),
+            plugs: JoinSet::new(),
+            searching: JoinSet::new(),
+        }
+    }
+
+    pub fn grant(&mut self, wish: Wish) {
+        match wish {
+            Wish::Run { no, address, mac, interval } => {
+                let interval = interval.unwrap_or(self.poll.interval);
+                let settings = owner::Settings {
+                    host: address.host,
+                    port: address.port,
+                    mac,
+                    interval,
+                    energy_interval: self.poll.energy_interval,
+                    timeout: self.poll.timeout,
+                    first_poll: self.spread.min(interval).mul_f64(fastrand::f64()),
+                    keeper: Arc::clone(&self.keeper),
+                    wall: Arc::clone(&self.wall),
+                };
+                // One order and one move are on their way to a plug at any time.
+                let (inbox, posts) = mpsc::channel(2);
+                self.inboxes.insert(no, inbox);
+                let task = task::run(no, settings, posts, self.reports.clone());
+                self.plugs.spawn(async move {
+                    task.await;
+                    no
+                });
+            }
+            Wish::Move(no, to) => self.post(no, Post::Move(Box::new(to))),
+            Wish::End(no) => drop(self.inboxes.remove(&no)),
+            Wish::Search => {
+                let (options, finds) = (self.search.clone(), self.finds.clone());
+                self.searching.spawn(async move { scan::scan(&options, finds).await });
+            }
+        }
+    }
+
+    pub fn post(&self, no: PlugNo, post: Post) {
+        if let Some(inbox) = self.inboxes.get(&no) {
+            // Cannot be full, and when it is closed its task has ended, which the core loop hears of.
+            let _ = inbox.try_send(post);
+        }
+    }
+}

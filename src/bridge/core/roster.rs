@@ -1,0 +1,279 @@
+//! Who is in the fleet: what an earlier bridge left, what a search finds, what somebody removes.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tracing::{info, warn};
+
+use crate::bridge::event::Event;
+use crate::bridge::memory::Memory;
+use crate::bridge::message::Message;
+use crate::bridge::overview;
+use crate::bridge::plug::{Availability, Entry, Outcome, PlugNo, Via};
+use crate::bridge::retained::{Owner, Role};
+use crate::bridge::topics::Own;
+use crate::plug::mac::Mac;
+use crate::plug::scan::NOBODY;
+use crate::plug::scan::found::{Found, Protocol};
+use crate::plug::scan::settings::Adopt;
+use crate::plug::settings::HostPort;
+
+use super::Core;
+
+/// A device leaves Home Assistant first, and its topics so much later (homeassistant.md 1.4).
+const LEAVES_BEFORE_TOPICS: Duration = Duration::from_secs(2);
+
+/// Something that the core wants of the world.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Wish {
+    /// A task for this plug.
+    Run {
+        /// Its number.
+        no: PlugNo,
+        /// Where it is reached.
+        address: HostPort,
+        /// Whose address it is, where that is sure.
+        mac: Option<Mac>,
+        /// How often it is polled, where that is its own.
+        interval: Option<Duration>,
+    },
+    /// Its task is to go there.
+    Move(PlugNo, HostPort),
+    /// Its task is to end.
+    End(PlugNo),
+    /// A search of the network.
+    Search,
+}
+
+impl Core {
+    /// Adds a plug that the configuration lists.
+    pub fn add_plug(&mut self, entry: Entry) -> PlugNo {
+        let no = self.fleet.add(entry);
+        self.run(no);
+        no
+    }
+
+    /// The next thing that is wanted.
+    pub fn next_wish(&mut self) -> Option<Wish> {
+        self.wishes.pop_front()
+    }
+
+    fn run(&mut self, no: PlugNo) {
+        let Some(entry) = self.fleet.get(no).map(|plug| &plug.entry) else { return };
+        if let Some(address) = entry.address.clone() {
+            let (mac, interval) = (entry.mac, entry.interval);
+            self.wishes.push_back(Wish::Run { no, address, mac, interval });
+        }
+    }
+
+    /// Something that an earlier bridge left with the broker. Only what comes before the first session is opened counts:
+    /// afterwards what is there is ours.
+    pub(super) fn remember(&mut self, message: &Message) {
+        if let Some(memory) = &mut self.memory {
+            memory.take(&self.settings.topics, &message.topic, &message.payload);
+        }
+    }
+
+    /// The first session is open, and everything that was left has come.
+    pub(super) fn recall(&mut self, now: Instant) {
+        let Some(memory) = self.memory.take() else { return };
+        let Memory { plugs, topics, components } = memory;
+        for (topic, components) in components {
+            self.retirement.remember(&topic, components);
+        }
+        let mut names: HashMap<String, PlugNo> = HashMap::new();
+        let mut gone = Vec::new();
+        for past in plugs {
+            self.fleet.remember(past.mac, &past.name);
+            let no = match self.fleet.find(&past.mac.hex()) {
+                Some(no) => no,
+                None => match self.configured_at(past.address.as_ref()).filter(|_| past.via == Via::Config) {
+                    Some(no) => no,
+                    None => {
+                        let stays = past.via == Via::Scan && self.adopts();
+                        let address = past.address.filter(|_| stays);
+                        let (mac, via) = (Some(past.mac), Via::Scan);
+                        let no = self.fleet.add(Entry { address, mac, name: None, interval: None, via });
+                        self.run(no);
+                        if !stays {
+                            gone.push(no);
+                        }
+                        no
+                    }
+                },
+            };
+            self.fleet.believe(no, past.mac);
+            self.fleet.recall_name(no);
+            names.insert(past.name, no);
+        }
+        for topic in topics {
+            let owner = match self.settings.topics.own(&topic) {
+                Some(Own::State(name) | Own::Availability(name)) => {
+                    names.get(name).copied().or_else(|| self.fleet.find(name))
+                }
+                Some(Own::Discovery(mac)) => self.fleet.find(&mac.hex()),
+                None => None,
+            };
+            let role = match self.settings.topics.own(&topic) {
+                Some(Own::State(_)) => Role::State,
+                Some(Own::Availability(_)) => Role::Availability,
+                _ => Role::Discovery,
+            };
+            if let Some(no) = owner {
+                self.projection.adopt(Owner::Plug(no), role, topic);
+            }
+        }
+        for no in gone {
+            info!(plug = self.fleet.get(no).and_then(|plug| plug.name.clone()), "no longer listed: removed");
+            self.remove(no, now);
+        }
+    }
+
+    /// The plug that is listed with this address and has not answered yet.
+    fn configured_at(&self, address: Option<&HostPort>) -> Option<PlugNo> {
+        let is_there = |entry: &Entry| {
+            entry.via == Via::Config && entry.mac.is_none() && entry.address.as_ref() == address
+        };
+        let mut plugs = self.fleet.plugs().filter(|_| address.is_some());
+        plugs.find(|(_, plug)| !plug.met && is_there(&plug.entry)).map(|(no, _)| no)
+    }
+
+    fn adopts(&self) -> bool {
+        self.search.is_enabled() && self.settings.adopt == Adopt::All
+    }
+
+    /// A search has found a plug, or somebody who says to be one.
+    pub fn found(&mut self, now: Instant, found: &Found) {
+        let Some(mac) = found.mac else { return };
+        if self.found.insert(mac) {
+            self.list(now);
+        }
+        if found.protocol != Protocol::Xor {
+            let what = format!("{} {} at {}", found.model, mac, found.address);
+            self.warn_once(&what, "found and not served: it does not speak the protocol of port 9999");
+            return;
+        }
+        let address = HostPort { host: found.address.ip().to_string(), port: found.address.port() };
+        let Some(no) = self.fleet.find(&mac.hex()) else {
+            let is_listed = self.fleet.plugs().any(|(_, plug)| plug.entry.address.as_ref() == Some(&address));
+            if !is_listed && self.adopts() && !self.removed.contains(&mac) {
+                let entry = Entry {
+                    address: Some(address),
+                    mac: Some(mac),
+                    name: None,
+                    interval: None,
+                    via: Via::Scan,
+                };
+                let no = self.fleet.add(entry);
+                self.run(no);
+                let outcome = Outcome { listed: true, events: vec![Event::Added], ..Outcome::default() };
+                self.follow(now, no, outcome);
+            }
+            return;
+        };
+        let Some(plug) = self.fleet.get(no) else { return };
+        let is_lost = plug.failures > 0 || plug.availability == Availability::Offline;
+        if plug.entry.address.as_ref() == Some(&address) || !is_lost {
+            return;
+        }
+        let has_task = plug.entry.address.is_some();
+        let outcome = self.fleet.moved(no, &address);
+        match has_task {
+            true => self.wishes.push_back(Wish::Move(no, address)),
+            false => self.run(no),
+        }
+        self.follow(now, no, outcome);
+    }
+
+    /// A search has ended.
+    pub fn searched(&mut self, now: Instant) {
+        self.search.ended(now);
+        if self.found.is_empty() && !std::mem::replace(&mut self.explained, true) {
+            match self.fleet.is_empty() {
+                true => warn!("{NOBODY} (scan.targets)"),
+                false => info!("{NOBODY} (scan.targets)"),
+            }
+        }
+        let devices: Vec<Value> = self.found.iter().map(|mac| mac.hex().into()).collect();
+        for transaction in std::mem::take(&mut self.searchers) {
+            self.respond("response/scan", Ok(json!({"found": devices})), transaction.as_ref());
+        }
+        self.list(now);
+    }
+
+    /// The plug leaves the fleet, Home Assistant and the broker.
+    pub(super) fn remove(&mut self, no: PlugNo, now: Instant) {
+        let Some(mut plug) = self.fleet.remove(no) else { return };
+        for (command, failure) in plug.queue.drain("the plug was removed") {
+            self.finish_for(now, plug.name.as_deref(), &command, Err(failure));
+        }
+        self.wishes.push_back(Wish::End(no));
+        self.tell(&Event::Removed, plug.mac, plug.name.as_deref());
+        for topic in self.projection.topics(Owner::Plug(no), Role::Discovery) {
+            self.retirement.forget(&topic);
+        }
+        self.leaving.push_back((now + LEAVES_BEFORE_TOPICS, no));
+        self.projection.mark(Owner::Plug(no), false);
+        self.list(now);
+    }
+
+    /// Removes a plug because somebody asked for it. One that the configuration lists would be back at the next start.
+    pub(super) fn remove_by_name(&mut self, name: &str, now: Instant) -> Result<Value, String> {
+        let no = self.fleet.find(name).ok_or("no such device")?;
+        let plug = self.fleet.get(no).ok_or("no such device")?;
+        if plug.entry.via == Via::Config {
+            return Err(format!("{name} is listed in the configuration: remove it there"));
+        }
+        let removed = json!({"id": plug.name, "mac": plug.mac.map(|mac| mac.hex())});
+        self.removed.extend(plug.mac);
+        self.remove(no, now);
+        Ok(removed)
+    }
+
+    /// Gives a plug another name in topics because somebody asked for it.
+    pub(super) fn rename_by_name(&mut self, name: &str, to: &str, now: Instant) -> Result<Value, String> {
+        let no = self.fleet.find(name).ok_or("no such device")?;
+        let plug = self.fleet.get(no).ok_or("no such device")?;
+        if plug.entry.name.is_some() {
+            return Err(format!("the name of {name} is configured: change it there"));
+        }
+        if crate::bridge::names::slug(to).as_deref() != Some(to) {
+            return Err("expected a name of a-z 0-9 _ - that is neither \"bridge\" nor a MAC".into());
+        }
+        if self.fleet.find(to).is_some_and(|other| other != no) {
+            return Err(format!("{to} is the name of another device"));
+        }
+        let from = plug.name.clone();
+        let outcome = self.fleet.rename(no, to);
+        self.follow(now, no, outcome);
+        Ok(json!({"from": from, "to": to}))
+    }
+
+    /// The list of all plugs is to be told again.
+    pub(super) fn list(&mut self, now: Instant) {
+        if self.devices_at.is_none() {
+            let hundreds = u32::try_from(self.fleet.len() / 100).unwrap_or(u32::MAX);
+            self.devices_at = Some(now + super::DEVICES_APART.saturating_mul(hundreds.saturating_add(1)));
+        }
+    }
+
+    /// Tells of an event. Who does not listen misses it.
+    pub(super) fn tell(&mut self, event: &Event, mac: Option<Mac>, name: Option<&str>) {
+        if self.events.len() < super::EVENTS {
+            self.events.push_back(event.render(mac.map(|mac| mac.hex()).as_deref(), name));
+        }
+    }
+
+    /// Tells of what happened to a plug of the fleet.
+    pub(super) fn tell_of(&mut self, no: PlugNo, event: &Event) {
+        let plug = self.fleet.get(no);
+        let (mac, name) = (plug.and_then(|plug| plug.mac), plug.and_then(|plug| plug.name.clone()));
+        self.tell(event, mac, name.as_deref());
+    }
+
+    /// What is known of the whole, for `bridge/health`.
+    pub(super) fn health(&self) -> Value {
+        overview::health(&self.fleet, self.found.len(), &self.vitals)
+    }
+}

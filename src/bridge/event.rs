@@ -1,0 +1,73 @@
+//! What happened to plugs, for `bridge/event`: told once, never retained.
+
+use serde_json::{Value, json};
+
+/// Something that happened to a plug.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A search found it, and it was not known before.
+    Added,
+    /// Somebody removed it.
+    Removed,
+    /// It answers again.
+    Online,
+    /// It does not answer, and why.
+    Offline(String),
+    /// It was found at another address.
+    Moved {
+        /// Where it was.
+        from: String,
+        /// Where it is.
+        to: String,
+    },
+    /// It has another name in topics.
+    Renamed {
+        /// Before.
+        from: String,
+        /// From now on.
+        to: String,
+    },
+}
+
+impl Event {
+    /// The payload; `id` is the plug's MAC, `name` its name in topics.
+    pub fn render(&self, id: Option<&str>, name: Option<&str>) -> Value {
+        let mut event = json!({"type": self.kind(), "id": id, "slug": name});
+        match self {
+            Event::Added | Event::Removed | Event::Online => {}
+            Event::Offline(reason) => event["reason"] = reason.as_str().into(),
+            Event::Moved { from, to } | Event::Renamed { from, to } => {
+                event["from"] = from.as_str().into();
+                event["to"] = to.as_str().into();
+            }
+        }
+        event
+    }
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Event::Added => "device_added",
+            Event::Removed => "device_removed",
+            Event::Online => "online",
+            Event::Offline(_) => "offline",
+            Event::Moved { .. } => "ip_changed",
+            Event::Renamed { .. } => "renamed",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_says_who_and_what() {
+        let moved = Event::Moved { from: "192.0.2.1:9999".into(), to: "192.0.2.2:9999".into() };
+        assert_eq!(
+            moved.render(Some("50c7bf010203"), Some("lamp")).to_string(),
+            r#"{"from":"192.0.2.1:9999","id":"50c7bf010203","slug":"lamp","to":"192.0.2.2:9999","type":"ip_changed"}"#
+        );
+        let offline = Event::Offline("no answer within 5s".into());
+        assert_eq!(offline.render(None, Some("lamp"))["reason"], "no answer within 5s");
+    }
+}
