@@ -14,6 +14,7 @@ use crate::plug::mac::Mac;
 use crate::plug::task::{Order, Report};
 
 use super::birth::{Birth, Step};
+use super::event::Event;
 use super::fleet::{self, Fleet};
 use super::memory::Memory;
 use super::message::Publish;
@@ -140,14 +141,6 @@ impl Core {
         self.mark_all();
     }
 
-    /// What the program knows of itself, now and then.
-    pub fn vitals(&mut self, uptime: Duration, memory: Option<u64>) {
-        self.vitals.uptime = uptime.as_secs();
-        self.vitals.memory = memory;
-        self.health = Some(self.health().to_string().into_bytes());
-        self.projection.mark(Owner::Bridge, false);
-    }
-
     /// The broker is gone. Polling goes on; what changes meanwhile is a mark, not a queue.
     pub fn session_lost(&mut self) {
         self.connected = false;
@@ -173,6 +166,8 @@ impl Core {
         self.birth = Birth::None;
         // What is ready was promised to the projection, and is one owner's at most.
         self.projection.unmark_all();
+        // The memory of whoever comes next.
+        self.devices = Some(overview::devices(&self.fleet).to_string().into_bytes());
         for (no, command, failure) in self.fleet.drain() {
             self.finish(now, no, &command, Err(failure));
         }
@@ -307,6 +302,10 @@ impl Core {
         }
         if let Some((other, event)) = outcome.also {
             self.tell_of(other, &event);
+            if let Event::Renamed { from, .. } = &event {
+                let is_meant = |topic: &str| self.settings.topics.is_of(topic, from);
+                self.projection.hand_over(Owner::Plug(other), Owner::Plug(no), is_meant);
+            }
             self.projection.mark(Owner::Plug(other), false);
         }
         if outcome.listed {

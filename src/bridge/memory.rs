@@ -44,11 +44,13 @@ impl Memory {
             return;
         };
         if topic == topics.bridge("devices") {
-            let listed = payload.as_array().into_iter().flatten().filter_map(past);
-            // What a discovery config told is known better by the list.
-            let listed: Vec<Past> = listed.collect();
-            self.plugs.retain(|plug| !listed.iter().any(|known| known.mac == plug.mac));
-            self.plugs.extend(listed);
+            for listed in payload.as_array().into_iter().flatten().filter_map(past) {
+                match self.plugs.iter_mut().find(|known| known.mac == listed.mac) {
+                    // What Home Assistant was told last is newer than the list.
+                    Some(known) => *known = Past { name: known.name.clone(), ..listed },
+                    None => self.plugs.push(listed),
+                }
+            }
             return;
         }
         match topics.own(topic) {
@@ -60,10 +62,13 @@ impl Memory {
                     return;
                 }
                 let state = payload["state_topic"].as_str().and_then(|state| topics.own(state));
-                if let Some(Own::State(name)) = state
-                    && !self.plugs.iter().any(|plug| plug.mac == mac)
-                {
-                    self.plugs.push(Past { mac, name: name.into(), address: None, via: Via::Scan });
+                if let Some(Own::State(name)) = state {
+                    match self.plugs.iter_mut().find(|known| known.mac == mac) {
+                        Some(known) => known.name = name.into(),
+                        None => {
+                            self.plugs.push(Past { mac, name: name.into(), address: None, via: Via::Scan })
+                        }
+                    }
                 }
                 self.components.insert(topic.into(), components(&payload));
             }
@@ -118,7 +123,7 @@ mod tests {
     const CONFIG: &str = "homeassistant/device/kasa_50c7bf010203/config";
 
     #[test]
-    fn the_list_of_plugs_knows_best() {
+    fn the_list_and_the_announcements_are_put_together() {
         let list = json!([
             {"id": "50c7bf010203", "slug": "desk", "address": "192.0.2.1:9999", "discovered_via": "config"},
             {"id": null, "slug": null, "address": "192.0.2.2:9999", "discovered_via": "config"},
@@ -138,7 +143,7 @@ mod tests {
                 list(&mut memory);
             }
             let [plug] = &memory.plugs[..] else { panic!("{memory:?}") };
-            assert_eq!((plug.name.as_str(), plug.via), ("desk", Via::Config));
+            assert_eq!((plug.name.as_str(), plug.via), ("lamp", Via::Config));
             assert_eq!(plug.address, Some("192.0.2.1".parse().unwrap()));
             assert_eq!(memory.topics, [CONFIG, "kasa/desk/availability"]);
             assert_eq!(memory.components[CONFIG].get("power").map(String::as_str), Some("sensor"));

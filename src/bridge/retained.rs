@@ -134,6 +134,15 @@ impl Projection {
         }
     }
 
+    /// Some topics of one owner are another's from now on: it has the name that the one had.
+    pub fn hand_over(&mut self, from: Owner, to: Owner, is_meant: impl Fn(&str) -> bool) {
+        let Some(topics) = self.held.get_mut(&from) else { return };
+        let meant = topics.extract_if(.., |topic, _| is_meant(topic)).collect::<Vec<_>>();
+        for (topic, held) in meant {
+            self.adopt(to, held.role, topic);
+        }
+    }
+
     /// Everybody who has topics, or had.
     pub fn owners(&self) -> Vec<Owner> {
         self.held.iter().filter(|(_, topics)| !topics.is_empty()).map(|(owner, _)| *owner).collect()

@@ -142,6 +142,13 @@ impl Topics {
         ]
     }
 
+    /// Whether a topic is of the plug of this name, or of one of its outlets.
+    pub fn is_of(&self, topic: &str, name: &str) -> bool {
+        let rest = topic.strip_prefix(self.base.as_str()).and_then(|rest| rest.strip_prefix('/'));
+        rest.and_then(|rest| rest.strip_prefix(name))
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     /// Where an earlier bridge may have left something of ours; listened to once, at the start. Disjoint from
     /// [`Topics::filters`], too.
     pub fn memory_filters(&self) -> Vec<String> {

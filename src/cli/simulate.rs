@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use clap::Args;
+use tokio::task::JoinSet;
 
 use crate::sim::behaviour::Behaviour;
 use crate::sim::model::{MODELS, Model};
@@ -33,6 +34,9 @@ pub struct Simulate {
     /// Port of the first plug, TCP and UDP; the others take the next ones. 0 takes free ones.
     #[arg(long, default_value_t = 9999)]
     pub port: u16,
+    /// Print every request, after the MAC of the plug that it came to.
+    #[arg(long)]
+    pub requests: bool,
     /// Habits and faults of all of them.
     #[command(flatten)]
     pub behaviour: Behaviour,
@@ -55,7 +59,7 @@ fn models() -> String {
 /// # Errors
 /// A port is taken, or a file is no dump.
 pub async fn run(arguments: Simulate, stopped: impl Future<Output = ()>) -> Result<(), Box<dyn Error>> {
-    let mut running = Vec::new();
+    let (mut running, mut watching) = (Vec::new(), JoinSet::new());
     for (number, plug) in (0u16..).zip(arguments.plugs()?) {
         let port =
             if arguments.port == 0 { 0 } else { arguments.port.checked_add(number).ok_or("no port left")? };
@@ -65,6 +69,14 @@ pub async fn run(arguments: Simulate, stopped: impl Future<Output = ()>) -> Resu
         let simulator =
             Simulator::start(plug, address).await.map_err(|error| format!("{address}: {error}"))?;
         println!("{} {} {model} {alias}", simulator.address(), simulator.mac());
+        if arguments.requests {
+            let (mut requests, mac) = (simulator.watch().await, simulator.mac().to_string());
+            watching.spawn(async move {
+                while let Some(request) = requests.recv().await {
+                    println!("{mac} {request}");
+                }
+            });
+        }
         running.push(simulator);
     }
     stopped.await;

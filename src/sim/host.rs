@@ -37,6 +37,7 @@ pub(super) enum Ask {
     Press(usize, bool),
     Look(oneshot::Sender<SimPlug>),
     Log(oneshot::Sender<Vec<String>>),
+    Watch(mpsc::UnboundedSender<String>),
     Behave(Behaviour),
     Change(Box<dyn FnOnce(&mut SimPlug) + Send>),
 }
@@ -64,6 +65,8 @@ pub(super) struct Host {
     counts: watch::Sender<Counts>,
     relay: watch::Sender<bool>,
     log: VecDeque<String>,
+    /// Who is told of every request.
+    watcher: Option<mpsc::UnboundedSender<String>>,
     /// When the last requests came, as far as the budget cares.
     recent: VecDeque<Duration>,
     restart_at: Option<Duration>,
@@ -82,6 +85,7 @@ impl Host {
             relay: watch::Sender::new(plug.relay()),
             plug,
             log: VecDeque::new(),
+            watcher: None,
             recent: VecDeque::new(),
             restart_at: None,
             back_at: None,
@@ -173,13 +177,19 @@ impl Host {
             Ask::Change(change) => change(&mut self.plug),
             // Whoever asked may be gone.
             Ask::Look(reply) => drop(reply.send(self.plug.clone())),
+            Ask::Watch(watcher) => self.watcher = Some(watcher),
             Ask::Log(reply) => drop(reply.send(self.log.iter().cloned().collect())),
             Ask::Request(request, way, reply) => drop(reply.send(self.request(&request, way, now))),
         }
     }
 
     fn request(&mut self, request: &[u8], way: Way, now: Duration) -> Option<String> {
-        self.log.push_back(String::from_utf8_lossy(request).into_owned());
+        let text = String::from_utf8_lossy(request).into_owned();
+        if let Some(watcher) = &self.watcher {
+            // Who does not watch any more has gone.
+            let _ = watcher.send(text.clone());
+        }
+        self.log.push_back(text);
         if self.log.len() > LOG {
             self.log.pop_front();
         }

@@ -73,6 +73,13 @@ impl Simulator {
         self.ask(Ask::Log).await
     }
 
+    /// Every request from now on, as it is read.
+    pub async fn watch(&self) -> mpsc::UnboundedReceiver<String> {
+        let (sender, requests) = mpsc::unbounded_channel();
+        let _ = self.asks.send(Ask::Watch(sender)).await;
+        requests
+    }
+
     /// Somebody presses the button; of a strip, its first.
     pub async fn press(&self, on: bool) {
         self.press_outlet(0, on).await;

@@ -54,12 +54,19 @@ impl Program {
     pub fn command() -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kasa2mqtt"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Tests stay on loopback.
+        command.env("KASA2MQTT_SCAN__ENABLED", "false");
         command
     }
 
     /// `run` with a broker and plugs.
     pub fn run(broker: SocketAddr, plugs: &[SocketAddr]) -> Program {
         let plugs: Vec<String> = plugs.iter().map(|plug| format!("{{host=\"{plug}\"}}")).collect();
+        Program::run_with(broker, &plugs)
+    }
+
+    /// `run` with a broker and plugs as the configuration writes them.
+    pub fn run_with(broker: SocketAddr, plugs: &[String]) -> Program {
         let mut command = Program::command();
         command.arg("run").env("KASA2MQTT_MQTT__URL", format!("mqtt://{broker}"));
         command.env("KASA2MQTT_PLUG", format!("[{}]", plugs.join(",")));

@@ -211,6 +211,15 @@ impl Rules {
         let text = |key: &str| component.get(key).and_then(Value::as_str);
         let name = text("p").ok_or("no platform")?;
         let rules = platform(name).ok_or_else(|| format!("platform {name}"))?;
+        if component.len() == 1 {
+            // Told to be gone (homeassistant.md 1.4); its state may lack it from now on.
+            let known = self.platforms.get(&(topic.to_string(), key.to_string()));
+            ensure(known.is_none_or(|known| known == name), || format!("{key} was a {known:?}"))?;
+            if let Some(looked_for) = self.looked_for.get_mut(state_topic.unwrap_or_default()) {
+                looked_for.remove(key);
+            }
+            return Ok(());
+        }
         let unique_id = text("unique_id").ok_or("no unique_id")?;
         let known = [ENTITY, rules.required, rules.optional].concat();
         keys(key, component, &known)?;

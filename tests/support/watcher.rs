@@ -18,6 +18,7 @@ pub struct Heard {
     pub topic: String,
     pub payload: String,
     pub retain: bool,
+    pub at: std::time::Instant,
 }
 
 /// Everything heard so far, and how far the connection is.
@@ -102,7 +103,8 @@ impl Watcher {
                         if let Err(problem) = rules.hear(&publish.topic, &payload) {
                             log.violations.push(format!("{}: {problem}", publish.topic));
                         }
-                        log.heard.push(Heard { topic: publish.topic, payload, retain: publish.retain });
+                        let at = std::time::Instant::now();
+                        log.heard.push(Heard { topic: publish.topic, payload, retain: publish.retain, at });
                     }
                     Ok(_) => {}
                     Err(error) => {

@@ -146,11 +146,11 @@ impl Core {
     /// A search has found a plug, or somebody who says to be one.
     pub fn found(&mut self, now: Instant, found: &Found) {
         let Some(mac) = found.mac else { return };
-        if self.found.insert(mac) {
+        if found.protocol != Protocol::Unsupported && self.found.insert(mac) {
             self.list(now);
         }
         if found.protocol != Protocol::Xor {
-            let what = format!("{} {} at {}", found.model, mac, found.address);
+            let what = format!("{} {mac} at {}", found.model, found.address);
             self.warn_once(&what, "found and not served: it does not speak the protocol of port 9999");
             return;
         }
@@ -247,6 +247,7 @@ impl Core {
         let from = plug.name.clone();
         let outcome = self.fleet.rename(no, to);
         self.follow(now, no, outcome);
+        self.devices_at = Some(now);
         Ok(json!({"from": from, "to": to}))
     }
 
@@ -270,6 +271,14 @@ impl Core {
         let plug = self.fleet.get(no);
         let (mac, name) = (plug.and_then(|plug| plug.mac), plug.and_then(|plug| plug.name.clone()));
         self.tell(event, mac, name.as_deref());
+    }
+
+    /// What the program knows of itself, now and then.
+    pub fn vitals(&mut self, uptime: Duration, memory: Option<u64>) {
+        self.vitals.uptime = uptime.as_secs();
+        self.vitals.memory = memory;
+        self.health = Some(self.health().to_string().into_bytes());
+        self.projection.mark(Owner::Bridge, false);
     }
 
     /// What is known of the whole, for `bridge/health`.
