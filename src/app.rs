@@ -136,15 +136,8 @@ async fn bridge(config: &Config, url: BrokerUrl, shutdown: impl Future<Output = 
 
     let (outbox, outbox_receiver) = mpsc::channel(OUTBOX);
     let (event_sender, events) = mpsc::channel(256);
-    let identity = Identity { client_id, will, filters, memory_filters };
-    let mut speaker = config.mqtt.clone();
-    // The embedded broker knows the same user as its other clients.
-    if config.mqtt.url.is_none() {
-        speaker.username.clone_from(&config.broker.username);
-        speaker.password.clone_from(&config.broker.password);
-        speaker.password_file.clone_from(&config.broker.password_file);
-    }
-    let mut session = pin!(session::run(speaker, url, identity, outbox_receiver, event_sender));
+    let identity = Identity { client_id, will: Some(will), filters, memory_filters };
+    let mut session = pin!(session::run(config.client(), url, identity, outbox_receiver, event_sender));
 
     let mut ends = Ends { reports, events, outbox, finds };
     info!(plugs = core.fleet().len(), "kasa2mqtt {} is running", env!("CARGO_PKG_VERSION"));

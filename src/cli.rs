@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod demo;
+pub mod forget;
 pub mod log;
 pub mod plug;
 pub mod scan;
@@ -40,6 +41,8 @@ pub enum Command {
     Demo,
     /// Read the configuration and say what it means, or what is wrong with it.
     Check,
+    /// Have the running bridge forget a plug: its topics, and its device in Home Assistant.
+    Forget(forget::Forget),
     /// Talk to one plug, once, without a broker.
     Plug(plug::Plug),
     /// List the plugs on this network.

@@ -43,6 +43,19 @@ pub struct Config {
     pub plug: Vec<Plug>,
 }
 
+impl Config {
+    /// How a client of ours speaks to the broker: the embedded one knows the same user as its other clients.
+    pub fn client(&self) -> mqtt::settings::Settings {
+        let mut client = self.mqtt.clone();
+        if self.mqtt.url.is_none() {
+            client.username.clone_from(&self.broker.username);
+            client.password.clone_from(&self.broker.password);
+            client.password_file.clone_from(&self.broker.password_file);
+        }
+        client
+    }
+}
+
 /// Everything that is wrong with a configuration, one line each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error(Vec<String>);

@@ -48,6 +48,13 @@ async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
             done = cli::plug::run(&plug) => done?,
             () = signals.stopped() => return Err("interrupted".into()),
         },
+        Command::Forget(forget) => {
+            let config = config::load(cli.config.as_deref())?;
+            tokio::select! {
+                done = cli::forget::run(&forget, &config) => done?,
+                () = signals.stopped() => return Err("interrupted".into()),
+            }
+        }
         Command::Scan(scan) => tokio::select! {
             done = cli::scan::run(&scan) => done?,
             () = signals.stopped() => return Err("interrupted".into()),

@@ -96,6 +96,7 @@ const FLOORS: &[&str] = &[
     "cli::check",
     "cli::table",
     "cli::plug",
+    "cli::forget",
     "cli::scan::table",
     "cli::scan",
     "cli::simulate",

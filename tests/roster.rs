@@ -299,8 +299,13 @@ async fn what_is_found_is_served_until_it_is_removed() {
     assert!(plugs[0].look().await.relay());
 
     // Removed: from Home Assistant at once, from the topics two seconds later.
-    let removed = ask("device/remove", json!({"id": "heater"})).await;
-    assert_eq!(removed["status"], "ok", "{removed}");
+    let forget = async |name: &str| {
+        let mut command = tokio::process::Command::from(Program::command());
+        command.args(["forget", name]).env("KASA2MQTT_MQTT__URL", format!("mqtt://{}", broker.address()));
+        soon("the program", command.output()).await.unwrap()
+    };
+    let forgot = forget("heater").await;
+    assert!(forgot.status.success() && forgot.stdout == b"forgot heater\n", "{forgot:?}");
     let config_topic = "homeassistant/device/kasa_50c7bf5e0001/config";
     let left = watcher.hear_after(from, config_topic, str::is_empty).await;
     let cleared = watcher.hear_after(from, "kasa/heater", str::is_empty).await;
@@ -309,6 +314,8 @@ async fn what_is_found_is_served_until_it_is_removed() {
     let topics = retained(broker.address(), 1).await;
     assert!(!topics.keys().any(|topic| topic.contains("heater") || topic.contains("kasa_50c7bf5e0001")));
     assert_eq!(ask("device/remove", json!({"id": "heater"})).await["status"], "error");
+    let nobody = forget("heater").await;
+    assert!(!nobody.status.success() && String::from_utf8_lossy(&nobody.stderr).contains("no such device"));
     bridge.stop().await.unwrap();
 
     // Those that are not listed any more, and are not to be adopted, go.

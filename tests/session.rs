@@ -49,7 +49,8 @@ impl Scene {
             BrokerUrl { tls: false, host: "localhost".into(), port: listener.local_addr().unwrap().port() };
         let will = Will { topic: "kasa/bridge/state".into(), payload: "offline" };
         let filters = vec!["kasa/+/set".into(), "kasa/+/get".into()];
-        let identity = Identity { client_id: "test".into(), will, filters, memory_filters: Vec::new() };
+        let identity =
+            Identity { client_id: "test".into(), will: Some(will), filters, memory_filters: Vec::new() };
         let (outbox, outbox_receiver) = mpsc::channel(16);
         let (event_sender, events) = mpsc::channel(256);
         let session = tokio::spawn(session::run(settings, url, identity, outbox_receiver, event_sender));

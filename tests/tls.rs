@@ -69,7 +69,8 @@ async fn works(settings: Settings, url: BrokerUrl) {
     let (outbox, receiver) = mpsc::channel(1);
     let (sender, mut events) = mpsc::channel(16);
     let filters = vec!["kasa/+/set".into()];
-    let identity = Identity { client_id: "tls".into(), will: will(), filters, memory_filters: Vec::new() };
+    let identity =
+        Identity { client_id: "tls".into(), will: Some(will()), filters, memory_filters: Vec::new() };
     let session = tokio::spawn(session::run(settings, url, identity, receiver, sender));
     assert_eq!(soon("a session", events.recv()).await, Some(Event::Opened));
     outbox
@@ -83,7 +84,7 @@ async fn works(settings: Settings, url: BrokerUrl) {
 
 /// What a person is told of the first failure.
 async fn failure(settings: &Settings, url: &BrokerUrl) -> Failure {
-    let mut connection = Connection::begin(settings, url, "tls", &will(), 0).await.unwrap();
+    let mut connection = Connection::begin(settings, url, "tls", Some(&will()), 0).await.unwrap();
     soon("a failure", async {
         loop {
             if let Some((_, Err(error))) = connection.events.recv().await {

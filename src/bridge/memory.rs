@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::plug::mac::Mac;
 use crate::plug::settings::HostPort;
 
+use super::names;
 use super::plug::Via;
 use super::topics::{Own, Topics};
 
@@ -62,7 +63,9 @@ impl Memory {
                     return;
                 }
                 let state = payload["state_topic"].as_str().and_then(|state| topics.own(state));
-                if let Some(Own::State(name)) = state {
+                if let Some(Own::State(name)) = state
+                    && names::is_name(name)
+                {
                     match self.plugs.iter_mut().find(|known| known.mac == mac) {
                         Some(known) => known.name = name.into(),
                         None => {
@@ -87,7 +90,7 @@ fn past(device: &Value) -> Option<Past> {
     };
     Some(Past {
         mac: device["id"].as_str()?.parse().ok()?,
-        name: device["slug"].as_str()?.into(),
+        name: device["slug"].as_str().filter(|name| names::is_name(name))?.into(),
         address: device["configured"]
             .as_str()
             .or(device["address"].as_str())
@@ -128,6 +131,9 @@ mod tests {
             {"id": "50c7bf010203", "slug": "desk", "address": "192.0.2.1:9999", "discovered_via": "config"},
             {"id": null, "slug": null, "address": "192.0.2.2:9999", "discovered_via": "config"},
             {"id": "x", "slug": "y", "discovered_via": "scan"},
+            {"id": "50c7bf010209", "slug": "a/+/#", "discovered_via": "scan"},
+            {"id": "50c7bf010209", "slug": "bridge", "discovered_via": "scan"},
+            7,
         ]);
         for listed_first in [true, false] {
             let mut memory = Memory::default();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::bridge::names::RESERVED;
+use crate::bridge::names::{RESERVED, is_name};
 use crate::plug::raw::DESTRUCTIVE;
 use crate::plug::scan;
 use crate::plug::settings::Plug;
@@ -135,8 +135,7 @@ fn plugs(plugs: &[Plug], scan: &scan::settings::Settings, problems: &mut Vec<Str
         if let Some(other) = names.insert(name, number) {
             problems.push(format!("{}: {name:?} is plug[{other}] already", key("name")));
         }
-        let fits = |letter| matches!(letter, 'a'..='z' | '0'..='9' | '_' | '-');
-        if name.is_empty() || name.len() > 64 || name == RESERVED || !name.chars().all(fits) {
+        if !is_name(name) {
             problems.push(format!(
                 "{}: expected 1 to 64 of a-z 0-9 _ -, and not {RESERVED:?}, found {name:?}",
                 key("name")

@@ -79,7 +79,7 @@ impl Connection {
         settings: &Settings,
         url: &BrokerUrl,
         client_id: &str,
-        will: &Will,
+        will: Option<&Will>,
         attempt: usize,
     ) -> Result<Connection, NotBegun> {
         let configuration = |error: &dyn std::fmt::Display| NotBegun::Configuration(error.to_string());
@@ -93,8 +93,10 @@ impl Connection {
             .set_keep_alive(settings.keep_alive)
             .set_clean_session(true)
             .set_inflight(IN_FLIGHT)
-            .set_max_packet_size(LARGEST_IN, LARGEST_OUT)
-            .set_last_will(LastWill::new(&will.topic, will.payload, QoS::AtLeastOnce, true));
+            .set_max_packet_size(LARGEST_IN, LARGEST_OUT);
+        if let Some(will) = will {
+            options.set_last_will(LastWill::new(&will.topic, will.payload, QoS::AtLeastOnce, true));
+        }
         if let Some(username) = &settings.username {
             let password = settings.secret().map_err(|error| configuration(&error))?;
             let password = password.as_ref().map_or("", |password| password.expose_secret());

@@ -49,7 +49,7 @@ pub struct Identity {
     /// Unique among all clients of the broker.
     pub client_id: String,
     /// What it says when we vanish.
-    pub will: Will,
+    pub will: Option<Will>,
     /// What we listen to.
     pub filters: Vec<String>,
     /// What we listen to for a moment, before the first session is open: what an earlier bridge has left.
@@ -72,7 +72,7 @@ pub async fn run(
     for attempt in 0.. {
         let began = Instant::now();
         let connection =
-            Connection::begin(&settings, &url, &identity.client_id, &identity.will, attempt).await;
+            Connection::begin(&settings, &url, &identity.client_id, identity.will.as_ref(), attempt).await;
         let mut opened_at = None;
         let failure = match connection {
             Err(error) => Failure::from(error),

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 use crate::bridge::event::Event;
 use crate::bridge::memory::Memory;
 use crate::bridge::message::Message;
+use crate::bridge::names;
 use crate::bridge::overview;
 use crate::bridge::plug::{Availability, Entry, Outcome, PlugNo, Via};
 use crate::bridge::retained::{Owner, Role};
@@ -238,7 +239,7 @@ impl Core {
         if plug.entry.name.is_some() {
             return Err(format!("the name of {name} is configured: change it there"));
         }
-        if crate::bridge::names::slug(to).as_deref() != Some(to) {
+        if !names::is_name(to) || to.parse::<Mac>().is_ok() {
             return Err("expected a name of a-z 0-9 _ - that is neither \"bridge\" nor a MAC".into());
         }
         if self.fleet.find(to).is_some_and(|other| other != no) {

@@ -1,0 +1,86 @@
+//! `kasa2mqtt forget NAME`: asks the running bridge to forget a plug.
+
+use std::error::Error;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::bridge::message::Publish;
+use crate::bridge::retained::Ticket;
+use crate::bridge::topics::Topics;
+use crate::config::Config;
+use crate::mqtt::session::{self, Event, Identity};
+use crate::mqtt::settings::BrokerUrl;
+
+/// Has the running bridge forget a plug.
+#[derive(Debug, Args)]
+pub struct Forget {
+    /// The plug's name in topics, or its MAC.
+    pub name: String,
+    /// How long to wait for the bridge.
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+}
+
+/// Asks, and tells what the bridge answered.
+///
+/// # Errors
+/// No bridge answered, or it refused.
+pub async fn run(arguments: &Forget, config: &Config) -> Result<(), Box<dyn Error>> {
+    let listen = config.broker.listen;
+    let embedded = BrokerUrl { tls: false, host: listen.ip().to_string(), port: listen.port() };
+    let url = config.mqtt.url.clone().unwrap_or(embedded);
+    let unanswered = format!("no bridge answered at {url}; is one running?");
+    let answer = timeout(arguments.timeout, ask(&arguments.name, config, url)).await;
+    let answer = answer.ok().flatten().ok_or(unanswered)?;
+    match answer["status"].as_str() {
+        Some("ok") => println!("forgot {}", arguments.name),
+        _ => return Err(answer["error"].as_str().unwrap_or("the bridge refused").into()),
+    }
+    Ok(())
+}
+
+/// The bridge's answer; `None` when the session ended before it.
+async fn ask(name: &str, config: &Config, url: BrokerUrl) -> Option<Value> {
+    let topics = Topics::new(&config.mqtt.base_topic, &config.homeassistant.prefix);
+    let transaction = Value::from(format!("{:016x}", fastrand::u64(..)));
+    let request = json!({"id": name, "transaction": transaction}).to_string();
+    let identity = Identity {
+        client_id: format!("kasa2mqtt-{:08x}", fastrand::u32(..)),
+        will: None,
+        filters: vec![topics.bridge("response/device/remove")],
+        memory_filters: Vec::new(),
+    };
+    let (outbox, publishes) = mpsc::channel(1);
+    let (sender, mut events) = mpsc::channel(16);
+    let session = session::run(config.client(), url, identity, publishes, sender);
+    let conversation = async {
+        loop {
+            match events.recv().await? {
+                Event::Opened => {
+                    let publish = Publish {
+                        ticket: Ticket(0),
+                        topic: topics.bridge("request/device/remove"),
+                        payload: request.clone().into_bytes(),
+                        retain: false,
+                    };
+                    outbox.send(publish).await.ok()?;
+                }
+                Event::Message(message) => {
+                    let answer: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
+                    if answer["transaction"] == transaction {
+                        return Some(answer);
+                    }
+                }
+                Event::Lost | Event::Acknowledged(_) => {}
+            }
+        }
+    };
+    tokio::select! {
+        () = session => None,
+        answer = conversation => answer,
+    }
+}
