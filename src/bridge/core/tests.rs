@@ -13,6 +13,7 @@ use crate::bridge::settings::HomeAssistant;
 use crate::bridge::topics::Topics;
 use crate::plug::error::Error;
 use crate::plug::reading::Reading;
+use crate::plug::scan::found::{Found, Protocol};
 use crate::plug::scan::settings::Adopt;
 use crate::plug::sysinfo::tests::hs110;
 use crate::plug::task::Event;
@@ -426,4 +427,105 @@ fn a_broker_that_is_away_costs_nothing() {
     assert_eq!(house.core.next_publish(house.now), None);
     let mut house = house.connected();
     assert_eq!(house.heard("kasa/desk-lamp").len(), 1);
+}
+
+/// What a bridge that is no more has left of a plug that nobody lists.
+fn left(house: &mut House, list: bool) {
+    let config = json!({"origin": {"name": "kasa2mqtt"}, "state_topic": "kasa/attic",
+        "availability": [{"topic": "kasa/bridge/state"}, {"topic": "kasa/attic/availability"}],
+        "components": {"relay": {"p": "switch", "unique_id": "x"}}});
+    let topic = "homeassistant/device/kasa_0090aabbccdd/config";
+    let devices = json!([{"id": "0090aabbccdd", "slug": "attic", "discovered_via": "config",
+        "configured": "192.0.2.99:9999", "address": "192.0.2.99:9999"}]);
+    let mut retained = vec![
+        (topic, config.to_string()),
+        ("kasa/attic", r#"{"state":"ON"}"#.to_string()),
+        ("kasa/attic/availability", "online".to_string()),
+        ("kasa/notes", "somebody else's".to_string()),
+    ];
+    retained.extend(list.then(|| ("kasa/bridge/devices", devices.to_string())));
+    for (topic, payload) in retained {
+        house.deliver(topic, &payload, true);
+        house.retained.insert(topic.into(), payload);
+    }
+}
+
+#[test]
+fn what_nobody_knows_is_offline_at_once_and_gone_when_it_is_removed() {
+    let mut house = House::new();
+    left(&mut house, false);
+    let mut house = house.connected();
+    assert_eq!(house.retained["kasa/attic/availability"], "offline");
+    assert_eq!(house.retained["kasa/attic"], r#"{"state":"ON"}"#, "what was known last stays");
+    assert!(house.retained.contains_key("homeassistant/device/kasa_0090aabbccdd/config"));
+    house.message("kasa/attic/set", "ON");
+    assert!(house.heard("kasa/attic/result")[0].contains("not found on the network"));
+    // The broker forgets us for a moment in the middle of it.
+    house.message("kasa/bridge/request/device/remove", "attic");
+    house.core.session_lost();
+    house.wait(5);
+    let mut house = house.connected();
+    house.wait(5);
+    let of_attic =
+        house.retained.keys().any(|topic| topic.contains("attic") || topic.contains("0090aabbccdd"));
+    assert!(!of_attic, "{:?}", house.retained.keys());
+    assert_eq!(house.retained["kasa/notes"], "somebody else's");
+}
+
+#[test]
+fn what_is_no_longer_listed_is_cleared_and_home_assistant_told_first() {
+    let mut house = House::new();
+    left(&mut house, true);
+    let mut house = house.connected();
+    let has = |house: &House, topic: &str| house.retained.contains_key(topic);
+    assert!(!has(&house, "homeassistant/device/kasa_0090aabbccdd/config"));
+    assert!(has(&house, "kasa/attic") && has(&house, "kasa/attic/availability"), "two seconds later");
+    house.wait(2);
+    assert!(!has(&house, "kasa/attic") && !has(&house, "kasa/attic/availability"));
+    assert_eq!(house.retained["kasa/notes"], "somebody else's");
+    // Only what comes before the first session is memory.
+    left(&mut house, true);
+    house.core.session_opened(house.now);
+    house.settle();
+    assert!(has(&house, "kasa/attic"));
+}
+
+#[test]
+fn a_search_that_finds_a_listed_host_first_yields_to_it() {
+    let mut house = House::with_names(&[Some("desk-lamp")]).connected();
+    let found =
+        Found { mac: Some(hs110().mac), ..Found::at("198.51.100.7:9999".parse().unwrap(), Protocol::Xor) };
+    house.core.found(house.now, &found);
+    let wishes: Vec<Wish> = std::iter::from_fn(|| house.core.next_wish()).collect();
+    assert!(matches!(&wishes[..], [Wish::Run { .. }, Wish::Run { no: PlugNo(1), .. }]), "{wishes:?}");
+    house.report(PlugNo(1), Event::Polled(Ok(Arc::new(hs110()))));
+    assert!(house.retained.contains_key("kasa/desk-lamp-0203"), "{:?}", house.retained.keys());
+    house.polled(hs110());
+    assert_eq!(house.core.next_wish(), Some(Wish::End(PlugNo(1))));
+    house.wait(10);
+    let of_plugs = |topic: &&String| !topic.contains("bridge");
+    let topics: Vec<&String> = house.retained.keys().filter(of_plugs).collect();
+    assert_eq!(topics, [CONFIG, "kasa/desk-lamp", "kasa/desk-lamp/availability"]);
+}
+
+#[test]
+fn a_plug_is_followed_only_when_it_is_lost() {
+    let mut house = House::lit();
+    while house.core.next_wish().is_some() {}
+    let found = |address: &str| {
+        let address = address.parse().unwrap();
+        Found { mac: Some(hs110().mac), ..Found::at(address, Protocol::Xor) }
+    };
+    house.core.found(house.now, &found("198.51.100.7:9999"));
+    assert_eq!(house.core.next_wish(), None, "it answers where it is");
+    house.failed();
+    house.core.found(house.now, &found("198.51.100.7:9999"));
+    assert_eq!(house.core.next_wish(), Some(Wish::Move(LAMP, "198.51.100.7".parse().unwrap())));
+    house.settle();
+    let events = house.heard("kasa/bridge/event");
+    assert!(events.iter().any(|event| event.contains(r#""type":"ip_changed""#)), "{events:?}");
+    let before = house.retained[CONFIG].clone();
+    house.polled(hs110());
+    house.wait(10);
+    assert_eq!(house.retained[CONFIG], before, "nothing changes in Home Assistant");
 }
