@@ -16,8 +16,11 @@ use serde::Deserialize;
 use crate::bridge::settings::{Commands, HomeAssistant, Publish};
 use crate::broker;
 use crate::mqtt;
+use crate::plug::klap::account::Account;
+use crate::plug::link::{Access, Ports};
+use crate::plug::mac::Mac;
 use crate::plug::scan;
-use crate::plug::settings::{Clock, Plug, Poll};
+use crate::plug::settings::{Clock, HostPort, Plug, Poll};
 
 /// Everything that can be configured; see `config.example.toml`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -37,10 +40,15 @@ pub struct Config {
     pub clock: Clock,
     /// How plugs are asked.
     pub poll: Poll,
+    /// The account of the Kasa app, for plugs whose firmware wants it.
+    pub kasa: Account,
     /// How plugs are looked for.
     pub scan: scan::settings::Settings,
     /// The plugs.
     pub plug: Vec<Plug>,
+    /// Where plugs listen whose firmware closed port 9999. No key: firmware decides it, and tests.
+    #[serde(skip)]
+    pub ports: Ports,
 }
 
 impl Config {
@@ -53,6 +61,16 @@ impl Config {
             client.password_file.clone_from(&self.broker.password_file);
         }
         client
+    }
+
+    /// What it takes to reach the plug with this MAC or at this address: its own account, or that of all plugs.
+    pub fn access(&self, address: &HostPort, mac: Option<Mac>) -> Access {
+        let is_meant = |plug: &&Plug| match plug.mac {
+            Some(listed) => Some(listed) == mac,
+            None => plug.host.as_ref() == Some(address),
+        };
+        let own = self.plug.iter().find(is_meant).map(Plug::account).filter(Account::is_given);
+        Access { account: own.unwrap_or_else(|| self.kasa.clone()), ports: self.ports }
     }
 }
 
@@ -149,7 +167,7 @@ fn explain(path: Option<&Path>, error: &figment::Error) -> String {
         }
         _ => place(path),
     };
-    let secret = error.path.last().is_some_and(|last| last.contains("password"));
+    let secret = error.path.last().is_some_and(|last| last.contains("password") || last == "username");
     let problem = match &error.kind {
         Kind::UnknownField(field, expected) => {
             let key =

@@ -56,7 +56,8 @@ fn the_example_is_the_defaults() {
 fn the_example_shows_every_key() {
     let full = example_in_full();
     let mut seen = 0;
-    for section in ["mqtt", "broker", "homeassistant", "publish", "commands", "poll", "clock", "scan", "plug"]
+    for section in
+        ["mqtt", "broker", "homeassistant", "publish", "commands", "poll", "clock", "kasa", "scan", "plug"]
     {
         let header =
             if section == "plug" { "[[plug]]\nhost = \"192.0.2.1\"".into() } else { format!("[{section}]") };
@@ -84,6 +85,8 @@ fn every_key_of_the_example_can_be_used() {
     let allowed = [
         "mqtt.password: expected either",
         "broker.password: expected either",
+        "kasa.password: expected either",
+        "plug[0].password: expected either",
         "mqtt.url: expected mqtts:// beside mqtt.ca_file",
     ];
     for line in error.lines() {
@@ -172,8 +175,12 @@ fn secrets_are_not_shown() {
         ("KASA2MQTT_MQTT__URL", "mqtt://x"),
         ("KASA2MQTT_MQTT__USERNAME", "me"),
         ("KASA2MQTT_MQTT__PASSWORD", "hunter2"),
+        ("KASA2MQTT_KASA__USERNAME", "me@hunter2"),
+        ("KASA2MQTT_KASA__PASSWORD", "hunter2"),
+        ("KASA2MQTT_PLUG", r#"[{host="192.0.2.1", username="them@hunter2", password="hunter2"}]"#),
     ])
     .unwrap();
+    assert!(config.kasa.is_given() && config.plug[0].account().is_given());
     assert!(!format!("{config:?}").contains("hunter2"));
     assert!(!kasa2mqtt::cli::check::describe(&config).contains("hunter2"));
 }

@@ -14,7 +14,6 @@ use crate::plug::clock::Keeper;
 use crate::plug::owner::{self, Wall};
 use crate::plug::scan;
 use crate::plug::scan::found::Found;
-use crate::plug::settings::Poll;
 use crate::plug::task::{self, Post, Report};
 
 /// First polls are spread over this much time for each plug, but over no more than one interval.
@@ -22,7 +21,7 @@ const FIRST_POLLS_APART: Duration = Duration::from_millis(1);
 
 /// What the core's wishes move: the plugs' tasks, and the search.
 pub(super) struct Hands {
-    poll: Poll,
+    config: Config,
     keeper: Arc<Keeper>,
     wall: Wall,
     search: scan::Options,
@@ -39,7 +38,7 @@ impl Hands {
     pub fn new(config: &Config, reports: mpsc::Sender<Report<PlugNo>>, finds: mpsc::Sender<Found>) -> Hands {
         let count = u32::try_from(config.plug.len()).unwrap_or(u32::MAX);
         Hands {
-            poll: config.poll.clone(),
+            config: config.clone(),
             keeper: Arc::new(config.clock.keeper()),
             wall: Arc::new(SystemTime::now),
             search: scan::Options {
@@ -60,14 +59,16 @@ impl Hands {
     pub fn grant(&mut self, wish: Wish) {
         match wish {
             Wish::Run { no, address, mac, interval } => {
-                let interval = interval.unwrap_or(self.poll.interval);
+                let interval = interval.unwrap_or(self.config.poll.interval);
+                let access = self.config.access(&address, mac);
                 let settings = owner::Settings {
                     host: address.host,
                     port: address.port,
+                    access,
                     mac,
                     interval,
-                    energy_interval: self.poll.energy_interval,
-                    timeout: self.poll.timeout,
+                    energy_interval: self.config.poll.energy_interval,
+                    timeout: self.config.poll.timeout,
                     first_poll: self.spread.min(interval).mul_f64(fastrand::f64()),
                     keeper: Arc::clone(&self.keeper),
                     wall: Arc::clone(&self.wall),

@@ -48,6 +48,8 @@ impl From<&Error> for Failure {
             | Error::Closed
             | Error::Broken(_)
             | Error::WrongPlug { .. }
+            | Error::Auth
+            | Error::Forgotten
             | Error::Resting(_) => Code::Offline,
             Error::TooLong(_) | Error::Malformed(_) | Error::Refused { .. } => Code::DeviceError,
             Error::Unsupported(_) => Code::Unsupported,

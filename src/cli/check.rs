@@ -24,11 +24,15 @@ pub fn describe(config: &Config) -> String {
         true => format!("discovery   {}/device/...", config.homeassistant.prefix),
         false => "discovery   off".into(),
     });
+    if config.kasa.is_given() {
+        lines.push("account     given, for plugs whose firmware wants it".into());
+    }
     let every = |interval| humantime::format_duration(interval).to_string();
     for plug in &config.plug {
         let name = plug.name.as_deref().unwrap_or("(named by its alias)");
+        let account = if plug.account().is_given() { ", an account of its own" } else { "" };
         lines.push(format!(
-            "plug        {} {name}, every {}",
+            "plug        {} {name}, every {}{account}",
             plug.host
                 .as_ref()
                 .map(HostPort::to_string)

@@ -38,7 +38,7 @@ pub async fn run(stopped: impl Future<Output = ()>) -> Result<(), Box<dyn Error>
         simulator.press(alias == "Freezer").await;
         let address = simulator.address();
         let host = HostPort { host: address.ip().to_string(), port: address.port() };
-        config.plug.push(Plug { host: Some(host), mac: None, name: None, interval: None });
+        config.plug.push(Plug { host: Some(host), ..Plug::default() });
         plugs.push(simulator);
     }
     println!("{}", what_to_try(port, &plugs[0]));

@@ -1,16 +1,20 @@
 //! `kasa2mqtt plug HOST ...`: one plug, once, without a broker.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::tz::TimeZone;
+use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::bridge::state::on_off;
 use crate::plug::clock::{Keeper, Set};
 use crate::plug::command::{Action, Outlets, Switch};
 use crate::plug::error::{Error, unsupported};
+use crate::plug::klap::account::Account;
+use crate::plug::link::{Access, Ports};
 use crate::plug::owner::{Owner, Settings};
 use crate::plug::raw;
 use crate::plug::reading::Reading;
@@ -35,6 +39,27 @@ pub struct Plug {
     /// How long to wait for the plug.
     #[arg(long, global = true, default_value = "5s", value_parser = humantime::parse_duration)]
     pub timeout: Duration,
+    /// E-mail address of the Kasa app's account, for plugs whose firmware wants it.
+    #[arg(
+        long,
+        global = true,
+        value_name = "EMAIL",
+        env = "KASA2MQTT_KASA__USERNAME",
+        hide_env_values = true
+    )]
+    pub username: Option<SecretString>,
+    /// Its password. Better in the environment, where nobody sees it.
+    #[arg(long, global = true, env = "KASA2MQTT_KASA__PASSWORD", hide_env_values = true)]
+    pub password: Option<SecretString>,
+    /// File that holds the password.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "KASA2MQTT_KASA__PASSWORD_FILE",
+        conflicts_with = "password"
+    )]
+    pub password_file: Option<PathBuf>,
 }
 
 /// What to do with the plug.
@@ -146,9 +171,15 @@ pub async fn run(arguments: &Plug) -> Result<(), Error> {
 }
 
 fn settings(arguments: &Plug) -> Settings {
+    let account = Account {
+        username: arguments.username.clone(),
+        password: arguments.password.clone(),
+        password_file: arguments.password_file.clone(),
+    };
     Settings {
         host: arguments.host.host.clone(),
         port: arguments.host.port,
+        access: Access { account, ports: Ports::default() },
         mac: None,
         interval: Duration::from_secs(5),
         energy_interval: Duration::from_secs(60),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::bridge::names::{RESERVED, is_name};
+use crate::plug::klap::account::Account;
 use crate::plug::raw::DESTRUCTIVE;
 use crate::plug::scan;
 use crate::plug::settings::Plug;
@@ -36,6 +37,7 @@ pub fn problems(config: &Config) -> Vec<String> {
             DESTRUCTIVE.join(", ")
         ));
     }
+    account("kasa", &config.kasa, &mut problems);
     plugs(&config.plug, &config.scan, &mut problems);
     problems
 }
@@ -87,6 +89,18 @@ fn broker(config: &Config, problems: &mut Vec<String>) {
     }
 }
 
+fn account(section: &str, account: &Account, problems: &mut Vec<String>) {
+    if account.password.is_some() && account.password_file.is_some() {
+        problems
+            .push(format!("{section}.password: expected either this or {section}.password_file, not both"));
+    }
+    if account.username.is_some() != (account.password.is_some() || account.password_file.is_some()) {
+        problems.push(format!(
+            "{section}.username: expected together with {section}.password or {section}.password_file"
+        ));
+    }
+}
+
 fn topic(key: &str, topic: &str, problems: &mut Vec<String>) {
     let is_level = |level: &str| {
         !level.is_empty() && !level.contains(|letter: char| "+#".contains(letter) || letter.is_control())
@@ -128,6 +142,7 @@ fn plugs(plugs: &[Plug], scan: &scan::settings::Settings, problems: &mut Vec<Str
         if plug.host.is_none() && !scan.enabled {
             problems.push(format!("{}: expected one, for scan.enabled is false", key("host")));
         }
+        account(&format!("plug[{number}]"), &plug.account(), problems);
         if let Some(interval) = plug.interval {
             range(&key("interval"), interval, (1, 3600), problems);
         }

@@ -47,6 +47,15 @@ pub enum Error {
         /// The plug that answered.
         found: Mac,
     },
+    /// The plug speaks KLAP and knows neither the configured account nor one that firmware has built in.
+    #[error(
+        "the plug wants the account that it was set up with: give its e-mail address and password, as in the Kasa app, \
+         as kasa.username and kasa.password"
+    )]
+    Auth,
+    /// The plug has ended the session, as it does when another client begins one. The request was not carried out.
+    #[error("the plug ended the session")]
+    Forgotten,
     /// The command waited too long to be run (`commands.ttl`).
     #[error("the command waited too long and was not run")]
     Stale,
@@ -65,7 +74,9 @@ impl Error {
             | Error::Broken(_)
             | Error::TooLong(_)
             | Error::Malformed(_)
-            | Error::WrongPlug { .. } => true,
+            | Error::WrongPlug { .. }
+            | Error::Auth
+            | Error::Forgotten => true,
             Error::Refused { .. } | Error::Unsupported(_) | Error::Stale | Error::Resting(_) => false,
         }
     }
@@ -78,7 +89,7 @@ impl Error {
     /// Whether the connection ended under the request, as it does when a plug closes an idle connection
     /// (protocol.md 1.3): the one failure that a new connection cures at once.
     pub fn is_lost_connection(&self) -> bool {
-        matches!(self, Error::Closed | Error::Broken(_))
+        matches!(self, Error::Closed | Error::Broken(_) | Error::Forgotten)
     }
 }
 

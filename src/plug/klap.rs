@@ -14,4 +14,7 @@
 
 pub mod account;
 pub mod auth;
+pub mod http;
 pub mod keys;
+pub mod parts;
+pub mod session;

@@ -1,15 +1,56 @@
 //! The way to one plug: connects when needed, keeps the connection while the plug allows it.
 //!
-//! This is where a second transport (KLAP) will choose between connections; nothing above sees which one is in use.
+//! Which transport is used is decided at each contact: port 9999 first, and where that is closed, KLAP. Nothing above
+//! sees which one it is, so that a plug whose firmware was updated, or whose owner opened the port again, is simply met
+//! in its new way the next time.
 
+mod announced;
+mod transport;
+
+use std::io;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::client::Client;
-use super::error::Error;
+use super::error::{Error, unsupported};
+use super::klap::account::Account;
+use super::klap::auth::Auth;
+use super::klap::http::Http;
+use super::klap::parts::parts;
+use super::klap::session::Session;
 use super::reply::Reply;
+use super::scan::found::Protocol;
+use announced::announced;
+use transport::Transport;
+
+/// A plug that knows none of our accounts is asked again after so much time, or when the account has changed.
+const REFUSED: Duration = Duration::from_secs(300);
+
+/// What it takes to reach plugs whose firmware closed port 9999.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// The account that they were set up with.
+    pub account: Account,
+    /// Where they listen.
+    pub ports: Ports,
+}
+
+/// Where plugs listen that closed port 9999; tests have others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    /// Where they say who they are, by UDP.
+    pub discovery: u16,
+    /// KLAP, by TCP, of a plug that does not say where.
+    pub http: u16,
+}
+
+impl Default for Ports {
+    fn default() -> Ports {
+        Ports { discovery: 20002, http: 80 }
+    }
+}
 
 /// A plug's way: at most one connection, at most one request on it.
 #[derive(Debug)]
@@ -17,25 +58,47 @@ pub struct Link {
     host: String,
     port: u16,
     deadline: Duration,
-    client: Option<Client<TcpStream>>,
+    access: Access,
+    open: Option<Transport>,
     /// Replies on this connection.
     replies: u32,
     closes: bool,
+    /// The port where the plug spoke KLAP the last time.
+    http: Option<u16>,
+    /// Whether the plug answers no more than one module at a time.
+    one_by_one: bool,
+    /// The accounts that the plug does not know, and until when it is not asked about them again.
+    refused: Option<(Instant, Vec<Auth>)>,
 }
 
 impl Link {
-    /// A way to `host` (address or name) that gives every connect and every exchange `deadline`.
-    pub fn new(host: &str, port: u16, deadline: Duration) -> Link {
-        Link { host: host.into(), port, deadline, client: None, replies: 0, closes: false }
+    /// A way to `host` (address or name) that gives every connect and every exchange `deadline`. `port` is that of XOR.
+    pub fn new(host: &str, port: u16, deadline: Duration, access: Access) -> Link {
+        Link {
+            host: host.into(),
+            port,
+            deadline,
+            access,
+            open: None,
+            replies: 0,
+            closes: false,
+            http: None,
+            one_by_one: false,
+            refused: None,
+        }
     }
 
     /// Whether a connection is open, as far as can be told without asking the plug.
     pub fn is_open(&mut self) -> bool {
-        // A plug that closed while idle, or talks unasked, is noticed here and not by the next request.
-        if self.client.as_ref().is_some_and(|client| !is_silent(client.stream())) {
+        if self.open.as_ref().is_some_and(|open| !open.is_open()) {
             self.lost();
         }
-        self.client.is_some()
+        self.open.is_some()
+    }
+
+    /// What is spoken on the connection that is open, for people to know.
+    pub fn protocol(&self) -> Option<Protocol> {
+        self.open.as_ref().map(Transport::protocol)
     }
 
     /// Whether the plug ended its last connection after one reply, as many do with each.
@@ -44,27 +107,27 @@ impl Link {
     }
 
     fn lost(&mut self) {
-        self.client = None;
+        self.open = None;
         self.closes = self.replies == 1;
     }
 
     /// Goes to another address from now on.
     pub fn move_to(&mut self, host: &str, port: u16) {
-        self.client = None;
+        (self.open, self.http, self.refused) = (None, None, None);
         (self.host, self.port) = (host.into(), port);
     }
 
     /// Gives up the connection.
     pub fn close(&mut self) {
-        self.client = None;
+        self.open = None;
     }
 
     /// One request, one reply. On a connection that was used before, an end of the connection is taken for the plug's
     /// habit of closing idle ones: the request is sent once more on a new one, if `repeatable`.
     pub async fn exchange(&mut self, request: &[u8], repeatable: bool) -> Result<Reply, Error> {
-        let reused = self.is_open();
+        let (reused, one_by_one) = (self.is_open(), self.one_by_one);
         match self.try_exchange(request).await {
-            Err(error) if reused && error.is_lost_connection() => {
+            Err(error) if error.is_lost_connection() && (reused || self.one_by_one != one_by_one) => {
                 self.lost();
                 if repeatable { self.try_exchange(request).await } else { Err(error) }
             }
@@ -73,38 +136,94 @@ impl Link {
     }
 
     async fn try_exchange(&mut self, request: &[u8]) -> Result<Reply, Error> {
+        let parts = if self.one_by_one { parts(request) } else { Vec::new() };
+        if parts.is_empty() {
+            return self.converse(request).await;
+        }
+        let mut replies = Vec::new();
+        for part in parts {
+            replies.push(self.converse(&part).await?);
+        }
+        Ok(Reply::of_parts(replies))
+    }
+
+    async fn converse(&mut self, request: &[u8]) -> Result<Reply, Error> {
         // Taken, and put back only when all went well: a failure, or this future dropped, closes the connection.
-        let mut client = match self.client.take() {
-            Some(client) => client,
+        let mut open = match self.open.take() {
+            Some(open) => open,
             None => {
                 self.replies = 0;
-                self.connect().await?
+                self.contact().await?
             }
         };
-        let body = client.exchange(request, self.deadline).await?;
+        let is_klap = open.protocol() != Protocol::Xor;
+        let body = open.exchange(request, self.deadline).await.map_err(|error| match error {
+            // HTML, odd lengths and the like are how firmware says that the session is gone, or that the request was too
+            // much for it (protocol.md 7).
+            Error::Malformed(text) if is_klap => {
+                self.one_by_one |= !parts(request).is_empty();
+                Error::Broken(text)
+            }
+            error => error,
+        })?;
         let reply = Reply::parse(&body)?;
         self.replies = self.replies.saturating_add(1);
-        self.client = Some(client).filter(Client::is_usable);
+        // A session that did not outlive its first reply is begun anew for each request.
+        self.open = Some(open).filter(|open| open.is_usable() && !(is_klap && self.closes));
         // The firmware of 2016 says so by a length of zero.
-        self.closes = self.client.is_none() || (self.closes && self.replies == 1);
+        self.closes = self.open.is_none() || (self.closes && self.replies == 1);
         Ok(reply)
     }
 
-    async fn connect(&self) -> Result<Client<TcpStream>, Error> {
+    /// Connects, in whichever way the plug takes now.
+    async fn contact(&mut self) -> Result<Transport, Error> {
         let connecting = TcpStream::connect((self.host.as_str(), self.port));
-        let stream = timeout(self.deadline, connecting)
-            .await
-            .map_err(|_| Error::Timeout(self.deadline))?
-            .map_err(|error| Error::Connect(error.to_string()))?;
-        // Requests are single writes that wait for nothing.
-        stream.set_nodelay(true)?;
-        Ok(Client::new(stream))
+        let connected =
+            timeout(self.deadline, connecting).await.map_err(|_| Error::Timeout(self.deadline))?;
+        match connected {
+            Ok(stream) => {
+                // Requests are single writes that wait for nothing.
+                stream.set_nodelay(true)?;
+                (self.one_by_one, self.refused) = (false, None);
+                Ok(Transport::Xor(Client::new(stream)))
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => self.contact_klap(error).await,
+            Err(error) => Err(Error::Connect(error.to_string())),
+        }
     }
-}
 
-fn is_silent(stream: &TcpStream) -> bool {
-    match stream.try_read(&mut [0; 1]) {
-        Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
-        Ok(_) => false,
+    /// The plug is there, and `closed` is what its port 9999 said.
+    async fn contact_klap(&mut self, closed: io::Error) -> Result<Transport, Error> {
+        let auths = self.access.account.auths().map_err(|error| Error::Connect(error.to_string()))?;
+        if self.refused.as_ref().is_some_and(|(until, refused)| Instant::now() < *until && *refused == auths)
+        {
+            return Err(Error::Auth);
+        }
+        let closed = Error::Connect(closed.to_string());
+        let port = match self.http.take() {
+            Some(port) => port,
+            None => match announced(&self.host, self.access.ports.discovery).await {
+                Some(found) => match found.protocol {
+                    Protocol::Klap | Protocol::Klap2 => found.address.port(),
+                    Protocol::Xor => return Err(closed),
+                    Protocol::Unsupported => return Err(unsupported("it speaks neither XOR nor KLAP")),
+                },
+                None => self.access.ports.http,
+            },
+        };
+        let mut http = Http::new(&self.host, port, self.deadline);
+        // Nothing listens there either: a plug that restarts, or no plug at all.
+        http.connect().await.map_err(|_| closed)?;
+        let outcome = Session::open(http, &auths).await;
+        match &outcome {
+            Ok(_) => (self.http, self.refused) = (Some(port), None),
+            Err(Error::Auth) => {
+                // Not all plugs of a house at the same moment.
+                let pause = REFUSED.mul_f64(1.0 + fastrand::f64() / 5.0);
+                self.refused = Some((Instant::now() + pause, auths));
+            }
+            Err(_) => {}
+        }
+        outcome.map(|session| Transport::Klap(Box::new(session)))
     }
 }

@@ -16,7 +16,7 @@ use super::clock::Keeper;
 use super::emeter::{Emeter, REALTIME};
 use super::error::Error;
 use super::known::Known;
-use super::link::Link;
+use super::link::{Access, Link};
 use super::mac::Mac;
 use super::reading::Reading;
 use super::request;
@@ -38,6 +38,8 @@ pub struct Settings {
     pub host: String,
     /// TCP port.
     pub port: u16,
+    /// How to reach it where it closed that port.
+    pub access: Access,
     /// Whose address it is, where that is known: nobody else is talked to there.
     pub mac: Option<Mac>,
     /// Time between polls.
@@ -77,7 +79,7 @@ impl Owner {
         let first = Instant::now().into_std() + settings.first_poll;
         let phase = settings.interval.mul_f64(fastrand::f64());
         Owner {
-            link: Link::new(&settings.host, settings.port, settings.timeout),
+            link: Link::new(&settings.host, settings.port, settings.timeout, settings.access.clone()),
             schedule: Schedule::new(settings.interval, first, phase),
             mac: settings.mac,
             reading: None,

@@ -22,6 +22,11 @@ impl Reply {
         }
     }
 
+    /// The reply to a request whose parts were asked one by one.
+    pub fn of_parts(parts: Vec<Reply>) -> Reply {
+        Reply(parts.into_iter().flat_map(|part| part.0).collect())
+    }
+
     /// The whole reply, for a person at a shell.
     pub fn into_value(self) -> Value {
         Value::Object(self.0)

@@ -1,13 +1,16 @@
 //! What the configuration says of plugs.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
+use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::clock::{Keeper, Set};
+use super::klap::account::Account;
 use super::mac::Mac;
 
 /// The port of every plug that speaks XOR (protocol.md 1).
@@ -69,7 +72,7 @@ impl TryFrom<String> for Zone {
 }
 
 /// `[[plug]]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plug {
     /// Address or name, with a port if it is not [`PORT`]. Without one the plug is looked for by its MAC.
@@ -84,6 +87,26 @@ pub struct Plug {
     /// Overrides [`Poll::interval`].
     #[serde(default, with = "humantime_serde")]
     pub interval: Option<Duration>,
+    /// Overrides [`Account::username`].
+    #[serde(default)]
+    pub username: Option<SecretString>,
+    /// Overrides [`Account::password`].
+    #[serde(default)]
+    pub password: Option<SecretString>,
+    /// Overrides [`Account::password_file`].
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+}
+
+impl Plug {
+    /// The account of its own.
+    pub fn account(&self) -> Account {
+        Account {
+            username: self.username.clone(),
+            password: self.password.clone(),
+            password_file: self.password_file.clone(),
+        }
+    }
 }
 
 /// A host with a port.

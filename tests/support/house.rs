@@ -9,6 +9,7 @@ use kasa2mqtt::cli::simulate::mac;
 use kasa2mqtt::config::Config;
 use kasa2mqtt::mqtt::settings::BrokerUrl;
 use kasa2mqtt::plug::clock::{Keeper, Set};
+use kasa2mqtt::plug::link::Access;
 use kasa2mqtt::plug::owner;
 use kasa2mqtt::plug::settings::{HostPort, Plug};
 use kasa2mqtt::sim::model::Model;
@@ -33,12 +34,7 @@ pub fn url(broker: SocketAddr) -> BrokerUrl {
 }
 
 pub fn plug(address: SocketAddr) -> Plug {
-    Plug {
-        host: Some(HostPort { host: address.ip().to_string(), port: address.port() }),
-        mac: None,
-        name: None,
-        interval: None,
-    }
+    Plug { host: Some(HostPort { host: address.ip().to_string(), port: address.port() }), ..Plug::default() }
 }
 
 /// A bridge between these plugs and this broker; a broker's port of its own where none is given.
@@ -57,6 +53,7 @@ pub fn owner(address: SocketAddr, interval: Duration) -> owner::Settings {
     owner::Settings {
         host: address.ip().to_string(),
         port: address.port(),
+        access: Access::default(),
         mac: None,
         interval,
         energy_interval: Duration::from_secs(60),
