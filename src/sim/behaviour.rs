@@ -66,9 +66,32 @@ pub struct Behaviour {
     /// Leave the network for half a minute every so often, as some plugs do without their cloud.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub watchdog: Option<Duration>,
+    /// Speak KLAP of this version, with port 9999 closed.
+    #[arg(long, value_enum, value_name = "VERSION")]
+    pub klap: Option<Klap>,
+    /// Over KLAP, want this account; else the one of plugs that were never set up. Made up: it is no secret here.
+    #[arg(long, value_name = "EMAIL:PASSWORD")]
+    pub account: Option<String>,
+    /// Over KLAP, answer requests of more bytes than this with a page of HTML.
+    #[arg(long, value_name = "BYTES")]
+    pub html_above: Option<usize>,
+    /// Over KLAP, forget the session after each reply.
+    #[arg(long)]
+    pub forgets: bool,
     /// How long a restart takes.
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     pub boot: Duration,
+}
+
+/// A version of KLAP (protocol.md 7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Klap {
+    /// Firmware of 2020.
+    #[value(name = "1")]
+    First,
+    /// Firmware of 2024 and later.
+    #[value(name = "2")]
+    Second,
 }
 
 /// What becomes of a reply. Except for [`Reply::Silence`] the request has been carried out.

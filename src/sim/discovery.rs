@@ -95,7 +95,7 @@ impl Discovery {
         let socket = UdpSocket::bind(address).await?;
         let address = socket.local_addr()?;
         let mut tasks = JoinSet::new();
-        tasks.spawn(answer(socket, plugs));
+        tasks.spawn(answer(socket, move || plugs.clone()));
         Ok(Discovery { address, _tasks: tasks })
     }
 
@@ -105,7 +105,8 @@ impl Discovery {
     }
 }
 
-async fn answer(socket: UdpSocket, plugs: Vec<Announcement>) {
+/// Answers each probe with one datagram for each of the plugs that there are then.
+pub(super) async fn answer(socket: UdpSocket, plugs: impl Fn() -> Vec<Announcement>) {
     let mut buffer = vec![0; 2048];
     loop {
         let Ok((length, sender)) = socket.recv_from(&mut buffer).await else { continue };
@@ -113,7 +114,7 @@ async fn answer(socket: UdpSocket, plugs: Vec<Announcement>) {
             continue;
         }
         let here = socket.local_addr().map(|address| address.ip());
-        for plug in &plugs {
+        for plug in plugs() {
             let body = plug.body(here.as_ref().map_or(sender.ip(), |address| *address));
             // What stands in a reply's header beside the length is not known; nobody reads it.
             let mut reply = buffer[..HEADER].to_vec();

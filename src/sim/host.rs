@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::behaviour::{Behaviour, Reply};
+use super::behaviour::{Behaviour, Klap, Reply};
+use super::klap::{self, Peer, Post};
 use super::plug::{Answer, SimPlug, Way};
 
 /// How many requests are remembered.
@@ -17,6 +18,9 @@ const BUDGET_TIME: Duration = Duration::from_secs(10);
 
 /// How long a plug is away that its watchdog restarted (protocol.md 9: less than a minute).
 const AWAY: Duration = Duration::from_secs(30);
+
+/// What some firmware sends instead of a reply. Its length is that of no reply either.
+const HTML: &str = "<html><body>Bad request</body></html>";
 
 /// What a simulated plug has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,10 +33,13 @@ pub struct Counts {
     pub relay_commands: u64,
     /// Restarts, wanted or not.
     pub reboots: u64,
+    /// First handshakes of KLAP.
+    pub handshakes: u64,
 }
 
 pub(super) enum Ask {
     Request(Vec<u8>, Way, oneshot::Sender<Option<String>>),
+    Post(Post, oneshot::Sender<Option<klap::Answer>>),
     Connected,
     Press(usize, bool),
     Look(oneshot::Sender<SimPlug>),
@@ -53,6 +60,14 @@ pub(super) struct Life {
 }
 
 impl Life {
+    pub fn speaks_xor(&self) -> bool {
+        self.behaviour.klap.is_none()
+    }
+
+    pub fn speaks_klap(&self) -> bool {
+        self.behaviour.klap.is_some()
+    }
+
     pub fn is_deaf(&self) -> bool {
         self.away || self.behaviour.deaf
     }
@@ -61,6 +76,8 @@ impl Life {
 /// The one task that has the plug.
 pub(super) struct Host {
     plug: SimPlug,
+    /// Made when it is first spoken to.
+    klap: Option<Peer>,
     life: watch::Sender<Life>,
     counts: watch::Sender<Counts>,
     relay: watch::Sender<bool>,
@@ -84,6 +101,7 @@ impl Host {
             counts: watch::Sender::new(Counts::default()),
             relay: watch::Sender::new(plug.relay()),
             plug,
+            klap: None,
             log: VecDeque::new(),
             watcher: None,
             recent: VecDeque::new(),
@@ -153,6 +171,7 @@ impl Host {
 
     /// Drops every connection and is back after `time`.
     fn leave(&mut self, now: Duration, time: Duration) {
+        self.klap = None;
         self.counts.send_modify(|counts| counts.reboots += 1);
         if time.is_zero() {
             self.plug.restart(now);
@@ -171,6 +190,10 @@ impl Host {
             Ask::Connected => self.counts.send_modify(|counts| counts.connections += 1),
             Ask::Press(index, on) => self.plug.switch_outlet(index, on, now),
             Ask::Behave(behaviour) => {
+                let before = &self.plug.behaviour;
+                if (before.klap, &before.account) != (behaviour.klap, &behaviour.account) {
+                    self.klap = None;
+                }
                 self.plug.behaviour = behaviour.clone();
                 self.life.send_modify(|life| life.behaviour = behaviour);
             }
@@ -179,7 +202,40 @@ impl Host {
             Ask::Look(reply) => drop(reply.send(self.plug.clone())),
             Ask::Watch(watcher) => self.watcher = Some(watcher),
             Ask::Log(reply) => drop(reply.send(self.log.iter().cloned().collect())),
+            Ask::Post(post, reply) => drop(reply.send(self.post(&post, now))),
             Ask::Request(request, way, reply) => drop(reply.send(self.request(&request, way, now))),
+        }
+    }
+
+    /// What the HTTP server answers; nothing where a plug answers nothing.
+    fn post(&mut self, post: &Post, now: Duration) -> Option<klap::Answer> {
+        let behaviour = self.plug.behaviour.clone();
+        let new = || Peer::new(behaviour.klap.unwrap_or(Klap::First), behaviour.account.as_deref());
+        let peer = self.klap.get_or_insert_with(new);
+        match post.path.as_str() {
+            "/app/handshake1" => {
+                self.counts.send_modify(|counts| counts.handshakes += 1);
+                Some(peer.greet(&post.body, std::array::from_fn(|_| fastrand::u8(..)), fastrand::u64(..)))
+            }
+            "/app/handshake2" => Some(peer.confirm(post.cookie.as_deref(), &post.body)),
+            "/app/request" => {
+                let Some(request) = peer.open(post) else { return Some(klap::Answer::new(403, "")) };
+                if behaviour.html_above.is_some_and(|limit| request.len() > limit) {
+                    return Some(klap::Answer::new(200, HTML));
+                }
+                let reply = match behaviour.reply {
+                    Reply::Rubbish => self.request(&request, Way::Tcp, now).map(|_| "\0 not JSON {".into()),
+                    _ => self.request(&request, Way::Tcp, now),
+                }?;
+                // Gone where it restarted.
+                let peer = self.klap.as_mut()?;
+                let body = peer.seal(reply.as_bytes());
+                if behaviour.forgets {
+                    peer.forget();
+                }
+                Some(klap::Answer::new(200, body))
+            }
+            _ => Some(klap::Answer::new(404, HTML)),
         }
     }
 
