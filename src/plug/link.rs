@@ -11,6 +11,9 @@ use super::client::Client;
 use super::error::Error;
 use super::reply::Reply;
 
+/// So many connections in a row that ended after one reply show a plug's habit.
+const PROOF_OF_HABIT: u32 = 3;
+
 /// A plug's way: at most one connection, at most one request on it.
 #[derive(Debug)]
 pub struct Link {
@@ -20,13 +23,14 @@ pub struct Link {
     client: Option<Client<TcpStream>>,
     /// Replies on this connection.
     replies: u32,
-    closes: bool,
+    /// Connections in a row that ended after one reply.
+    brief: u32,
 }
 
 impl Link {
     /// A way to `host` (address or name) that gives every connect and every exchange `deadline`.
     pub fn new(host: &str, port: u16, deadline: Duration) -> Link {
-        Link { host: host.into(), port, deadline, client: None, replies: 0, closes: false }
+        Link { host: host.into(), port, deadline, client: None, replies: 0, brief: 0 }
     }
 
     /// Whether a connection is open, as far as can be told without asking the plug.
@@ -38,14 +42,15 @@ impl Link {
         self.client.is_some()
     }
 
-    /// Whether the plug ended its last connection after one reply, as many do with each.
+    /// Whether the plug ends each connection after one reply, as many do. One that ended so is no proof: the plug may
+    /// have gone.
     pub fn closes_after_each_reply(&self) -> bool {
-        self.closes
+        self.brief >= PROOF_OF_HABIT
     }
 
     fn lost(&mut self) {
         self.client = None;
-        self.closes = self.replies == 1;
+        self.brief = if self.replies == 1 { self.brief.saturating_add(1) } else { 0 };
     }
 
     /// Goes to another address from now on.
@@ -84,9 +89,14 @@ impl Link {
         let body = client.exchange(request, self.deadline).await?;
         let reply = Reply::parse(&body)?;
         self.replies = self.replies.saturating_add(1);
-        self.client = Some(client).filter(Client::is_usable);
-        // The firmware of 2016 says so by a length of zero.
-        self.closes = self.client.is_none() || (self.closes && self.replies == 1);
+        if self.replies > 1 {
+            self.brief = 0;
+        }
+        match client.is_usable() {
+            true => self.client = Some(client),
+            // The firmware of 2016 says by a length of zero that it closes.
+            false => self.lost(),
+        }
         Ok(reply)
     }
 
