@@ -135,10 +135,15 @@ async fn bind(address: SocketAddr) -> io::Result<(TcpListener, UdpSocket)> {
 
 async fn listen(listener: TcpListener, asks: mpsc::Sender<Ask>, life: watch::Receiver<Life>) {
     let mut connections = JoinSet::new();
+    let mut accepted_so_far = 0u64;
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { continue };
+                accepted_so_far += 1;
+                if life.borrow().behaviour.bad_wifi && accepted_so_far.is_multiple_of(3) {
+                    continue;
+                }
                 let _ = asks.send(Ask::Connected).await;
                 connections.spawn(connection::serve(stream, asks.clone(), life.clone()));
             }
