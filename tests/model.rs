@@ -454,12 +454,12 @@ impl World {
         self.settle();
         assert!(self.owed.is_empty(), "commands without a result: {:?}", self.owed);
         let held = self.lasting();
-        for plug in 0..PLUGS.len() {
+        for (plug, on) in on.into_iter().enumerate() {
             for no in self.tasks_of(plug) {
                 let Some(known) = self.core.fleet().get(no).filter(|known| known.met) else { continue };
                 let name = known.name.clone().unwrap();
                 let state: Value = serde_json::from_str(&held[&format!("kasa/{name}")]).unwrap();
-                assert_eq!(state["state"] == "ON", on[plug], "{name} is where it is said to be");
+                assert_eq!(state["state"] == "ON", on, "{name} is where it is said to be");
             }
         }
         // A broker without any memory would hold the same.
