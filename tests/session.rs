@@ -42,6 +42,10 @@ impl Scene {
     }
 
     async fn with_keep_alive(keep_alive: Duration) -> Scene {
+        Scene::with(keep_alive, Vec::new()).await
+    }
+
+    async fn with(keep_alive: Duration, memory_filters: Vec<String>) -> Scene {
         let listener = TcpListener::bind(FREE).await.unwrap();
         let settings = Settings { keep_alive, ..Settings::default() };
         // A name of two addresses on most machines, of which only one has a listener.
@@ -49,8 +53,7 @@ impl Scene {
             BrokerUrl { tls: false, host: "localhost".into(), port: listener.local_addr().unwrap().port() };
         let will = Will { topic: "kasa/bridge/state".into(), payload: "offline" };
         let filters = vec!["kasa/+/set".into(), "kasa/+/get".into()];
-        let identity =
-            Identity { client_id: "test".into(), will: Some(will), filters, memory_filters: Vec::new() };
+        let identity = Identity { client_id: "test".into(), will: Some(will), filters, memory_filters };
         let (outbox, outbox_receiver) = mpsc::channel(16);
         let (event_sender, events) = mpsc::channel(256);
         let session = tokio::spawn(session::run(settings, url, identity, outbox_receiver, event_sender));
@@ -332,6 +335,54 @@ async fn a_peer_that_closes_at_once_is_not_hammered() {
     }
     // Four pauses of at least 125, 250, 500 and 1000 ms.
     assert!(began.elapsed() > Duration::from_millis(1500), "{:?}", began.elapsed());
+}
+
+const UNSUBSCRIBE: u8 = 0xa2;
+
+#[tokio::test]
+async fn what_was_left_comes_before_the_session_opens_and_is_not_listened_to_any_more() {
+    let memory = vec!["kasa/+".to_string(), "kasa/bridge/devices".to_string()];
+    let mut scene = Scene::with(Duration::from_secs(30), memory).await;
+    let mut peer = scene.accept().await;
+    assert_eq!(peer.packet().await.0, CONNECT);
+    peer.send(&[0x20, 2, 0, 0]).await;
+    let (kind, body) = peer.packet().await;
+    assert_eq!((kind, body[2..].windows(6).any(|part| part == b"kasa/+")), (SUBSCRIBE, true));
+    peer.send(&[0x90, 4, body[0], body[1], 1, 1]).await;
+    // Retained, as the broker gives it to who subscribes.
+    peer.send(&[0x31, 9, 0, 6, b'k', b'a', b's', b'a', b'/', b'x', b'1']).await;
+    for _ in 0..2 {
+        let (kind, body) = peer.packet().await;
+        assert_eq!(kind, UNSUBSCRIBE);
+        peer.send(&[0xb0, 2, body[0], body[1]]).await;
+    }
+    let (kind, body) = peer.packet().await;
+    assert_eq!((kind, body[4..].starts_with(b"kasa/+/set")), (SUBSCRIBE, true));
+    peer.send(&[0x90, 4, body[0], body[1], 1, 1]).await;
+    let Event::Message(left) = scene.event().await else { panic!("what was left comes first") };
+    assert_eq!((left.topic.as_str(), left.retain), ("kasa/x", true));
+    assert_eq!(scene.event().await, Event::Opened);
+    drop(peer);
+    assert_eq!(scene.event().await, Event::Lost);
+    // Once is enough.
+    scene.open().await;
+}
+
+#[tokio::test]
+async fn a_memory_that_ends_sessions_is_done_without() {
+    let mut scene = Scene::with(Duration::from_secs(30), vec!["kasa/+".into()]).await;
+    for _ in 0..2 {
+        let mut peer = scene.accept().await;
+        assert_eq!(peer.packet().await.0, CONNECT);
+        peer.send(&[0x20, 2, 0, 0]).await;
+        let (kind, body) = peer.packet().await;
+        assert_eq!(kind, SUBSCRIBE);
+        peer.send(&[0x90, 3, body[0], body[1], 1]).await;
+        // A message of 200 MB.
+        peer.send(&[0x31, 0xff, 0xff, 0xff, 0x5f, 0, 6]).await;
+        while peer.next().await.is_some() {}
+    }
+    scene.open().await;
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 mod commands;
 mod roster;
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -14,7 +14,6 @@ use crate::plug::mac::Mac;
 use crate::plug::task::{Order, Report};
 
 use super::birth::{Birth, Step};
-use super::event::Event;
 use super::fleet::{self, Fleet};
 use super::memory::Memory;
 use super::message::Publish;
@@ -53,6 +52,8 @@ pub struct Core {
     memory: Option<Memory>,
     /// Plugs that were removed, and when the last of their topics go.
     leaving: VecDeque<(Instant, PlugNo)>,
+    /// Who had a name before: some topics of that name may still be its.
+    formerly: HashMap<String, PlugNo>,
     retirement: Retirement,
     search: Search,
     /// Everybody whom searches have found so far.
@@ -97,6 +98,7 @@ impl Core {
             wishes: VecDeque::new(),
             memory: Some(Memory::default()),
             leaving: VecDeque::new(),
+            formerly: HashMap::new(),
             retirement: Retirement::default(),
             found: BTreeSet::new(),
             searchers: Vec::new(),
@@ -297,16 +299,13 @@ impl Core {
         if let Some(newly) = outcome.missing {
             self.search.missing(newly, now);
         }
-        for event in outcome.events {
-            self.tell_of(no, &event);
-        }
+        self.tell_all(no, outcome.events);
         if let Some((other, event)) = outcome.also {
-            self.tell_of(other, &event);
-            if let Event::Renamed { from, .. } = &event {
-                let is_meant = |topic: &str| self.settings.topics.is_of(topic, from);
-                self.projection.hand_over(Owner::Plug(other), Owner::Plug(no), is_meant);
-            }
+            self.tell_all(other, vec![event]);
             self.projection.mark(Owner::Plug(other), false);
+        }
+        if let Some(name) = outcome.named {
+            self.take_name(no, &name);
         }
         if outcome.listed {
             self.list(now);

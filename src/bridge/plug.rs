@@ -133,6 +133,8 @@ pub struct Outcome {
     pub missing: Option<bool>,
     /// What is worth telling.
     pub events: Vec<Event>,
+    /// The name that it has from now on.
+    pub named: Option<String>,
     /// Another plug that changed with it: it has another name.
     pub also: Option<(PlugNo, Event)>,
 }
@@ -163,6 +165,11 @@ impl Plug {
             queue: Queue::default(),
             entry,
         }
+    }
+
+    /// What it is called in topics: before it has answered, and has a name, by its MAC, where that is known.
+    pub fn called(&self) -> Option<String> {
+        self.name.clone().or_else(|| self.mac.map(|mac| mac.hex()))
     }
 
     /// It was found at this address.

@@ -129,17 +129,23 @@ impl Projection {
 
     /// What one owner has is another's from now on.
     pub fn merge(&mut self, from: Owner, to: Owner) {
-        for (topic, held) in self.held.remove(&from).unwrap_or_default() {
-            self.adopt(to, held.role, topic);
-        }
+        self.hand_over(from, to, |_| true);
+        self.held.remove(&from);
     }
 
-    /// Some topics of one owner are another's from now on: it has the name that the one had.
+    /// Some topics of one owner are another's from now on: it has the name that the one had. What is on its way arrives,
+    /// and what the topics say is looked at again.
     pub fn hand_over(&mut self, from: Owner, to: Owner, is_meant: impl Fn(&str) -> bool) {
         let Some(topics) = self.held.get_mut(&from) else { return };
         let meant = topics.extract_if(.., |topic, _| is_meant(topic)).collect::<Vec<_>>();
+        for (owner, topic) in self.on_their_way.values_mut().filter(|(owner, _)| *owner == from) {
+            if meant.iter().any(|(handed, _)| handed == topic) {
+                *owner = to;
+            }
+        }
+        let topics = self.held.entry(to).or_default();
         for (topic, held) in meant {
-            self.adopt(to, held.role, topic);
+            topics.entry(topic).or_insert(held).forgotten = true;
         }
     }
 

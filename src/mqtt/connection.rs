@@ -24,11 +24,9 @@ const IN_FLIGHT: u16 = 100;
 /// Requests that the client holds for its event loop; never full, since the window is smaller.
 const REQUESTS: usize = 128;
 
-/// The largest message anybody may send us, in bytes. A larger one ends the connection.
-const LARGEST_IN: usize = 4 << 20;
-
-/// The largest message we send, in bytes: the list of 10,000 plugs has a few MB.
-const LARGEST_OUT: usize = 16 << 20;
+/// The largest message, in bytes: the list of 10,000 plugs has a few MB, and is read again at the next start. A larger
+/// one ends the connection.
+const LARGEST: usize = 16 << 20;
 
 /// Time for name resolution, TCP, TLS and CONNACK together.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -93,7 +91,7 @@ impl Connection {
             .set_keep_alive(settings.keep_alive)
             .set_clean_session(true)
             .set_inflight(IN_FLIGHT)
-            .set_max_packet_size(LARGEST_IN, LARGEST_OUT);
+            .set_max_packet_size(LARGEST, LARGEST);
         if let Some(will) = will {
             options.set_last_will(LastWill::new(&will.topic, will.payload, QoS::AtLeastOnce, true));
         }

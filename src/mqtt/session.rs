@@ -30,6 +30,9 @@ use super::window::{Sent, Window, is_answer};
 /// Time for the last messages of a clean end.
 const FAREWELL: Duration = Duration::from_millis(600);
 
+/// So many sessions may end while we listen to what was left; then it is done without.
+const REMEMBERED_IN_VAIN: u32 = 2;
+
 /// What happens on the connection, for the core.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -69,6 +72,7 @@ pub async fn run(
     let mut unanswered = VecDeque::new();
     let mut said = None;
     let mut memory_filters = identity.memory_filters.as_slice();
+    let mut in_vain = 0;
     for attempt in 0.. {
         let began = Instant::now();
         let connection =
@@ -78,7 +82,8 @@ pub async fn run(
             Err(error) => Failure::from(error),
             Ok(connection) => {
                 let window = Window::default();
-                let opening = Opening { filters: &identity.filters, memory_filters, unsubscribed: 0 };
+                let opening =
+                    Opening { filters: &identity.filters, memory_filters, accepted: false, unsubscribed: 0 };
                 let mut session = Session {
                     connection,
                     window,
@@ -91,6 +96,13 @@ pub async fn run(
                 let ended = session.live(&settings, &mut outbox, &mut opened_at, &mut said).await;
                 if opened_at.is_some() {
                     memory_filters = &[];
+                } else if session.opening.remembers() {
+                    // Something that was left may be more than can be read. Better to serve plugs without a memory.
+                    in_vain += 1;
+                    if in_vain == REMEMBERED_IN_VAIN {
+                        warn!(broker = %url, "what an earlier bridge left cannot be read; stale topics may stay");
+                        memory_filters = &[];
+                    }
                 }
                 unanswered = session.window.into_answers().chain(session.unanswered).collect();
                 match ended {
@@ -155,8 +167,17 @@ enum Ended {
 struct Opening<'a> {
     filters: &'a [String],
     memory_filters: &'a [String],
+    /// The broker has accepted us.
+    accepted: bool,
     /// How many of `memory_filters` we have stopped to listen to.
     unsubscribed: usize,
+}
+
+impl Opening<'_> {
+    /// Whether we listen to what was left.
+    fn remembers(&self) -> bool {
+        self.accepted && self.unsubscribed < self.memory_filters.len()
+    }
 }
 
 struct Session<'a> {
@@ -222,8 +243,9 @@ impl Session<'_> {
 
     /// Follows one event of the client. True when it opened the session.
     async fn take(&mut self, event: Rumqttc, received: Instant) -> Result<bool, Ended> {
-        let Opening { filters, memory_filters, unsubscribed } = self.opening;
-        let remembers = unsubscribed < memory_filters.len();
+        self.opening.accepted |= matches!(event, Rumqttc::Incoming(Packet::ConnAck(_)));
+        let remembers = self.opening.remembers();
+        let Opening { filters, memory_filters, .. } = self.opening;
         let listened = if remembers { memory_filters } else { filters };
         let news = match event {
             Rumqttc::Incoming(Packet::ConnAck(_)) => return self.subscribe(listened),

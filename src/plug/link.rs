@@ -52,6 +52,9 @@ impl Default for Ports {
     }
 }
 
+/// So many connections in a row that ended after one reply show a plug's habit.
+const PROOF_OF_HABIT: u32 = 3;
+
 /// A plug's way: at most one connection, at most one request on it.
 #[derive(Debug)]
 pub struct Link {
@@ -62,7 +65,8 @@ pub struct Link {
     open: Option<Transport>,
     /// Replies on this connection.
     replies: u32,
-    closes: bool,
+    /// Connections in a row that ended after one reply.
+    brief: u32,
     /// The port where the plug spoke KLAP the last time.
     http: Option<u16>,
     /// Whether the plug answers no more than one module at a time.
@@ -81,7 +85,7 @@ impl Link {
             access,
             open: None,
             replies: 0,
-            closes: false,
+            brief: 0,
             http: None,
             one_by_one: false,
             refused: None,
@@ -101,14 +105,15 @@ impl Link {
         self.open.as_ref().map(Transport::protocol)
     }
 
-    /// Whether the plug ended its last connection after one reply, as many do with each.
+    /// Whether the plug ends each connection after one reply, as many do. One that ended so is no proof: the plug may
+    /// have gone.
     pub fn closes_after_each_reply(&self) -> bool {
-        self.closes
+        self.brief >= PROOF_OF_HABIT
     }
 
     fn lost(&mut self) {
         self.open = None;
-        self.closes = self.replies == 1;
+        self.brief = if self.replies == 1 { self.brief.saturating_add(1) } else { 0 };
     }
 
     /// Goes to another address from now on.
@@ -168,10 +173,15 @@ impl Link {
         })?;
         let reply = Reply::parse(&body)?;
         self.replies = self.replies.saturating_add(1);
-        // A session that did not outlive its first reply is begun anew for each request.
-        self.open = Some(open).filter(|open| open.is_usable() && !(is_klap && self.closes));
-        // The firmware of 2016 says so by a length of zero.
-        self.closes = self.open.is_none() || (self.closes && self.replies == 1);
+        if self.replies > 1 {
+            self.brief = 0;
+        }
+        // A session that never outlives its first reply is begun anew for each request.
+        match open.is_usable() && !(is_klap && self.closes_after_each_reply()) {
+            true => self.open = Some(open),
+            // The firmware of 2016 says by a length of zero that it closes.
+            false => self.lost(),
+        }
         Ok(reply)
     }
 

@@ -30,6 +30,9 @@ pub struct Behaviour {
     /// Take a request to end where its JSON does, whatever length is announced: firmware of 2016.
     #[arg(long)]
     pub ignore_length: bool,
+    /// End every third connection before its first reply: a bad Wi-Fi.
+    #[arg(long)]
+    pub bad_wifi: bool,
     /// Answer no datagrams.
     #[arg(long)]
     pub no_udp: bool,
@@ -108,6 +111,8 @@ pub enum Reply {
     Lost,
     /// A well-framed something that is not JSON.
     Rubbish,
+    /// JSON, ten thousand levels deep.
+    Deep,
     /// A header that announces 4 GiB.
     Huge,
     /// The first half, then the connection is closed.

@@ -82,6 +82,7 @@ async fn write(stream: &mut TcpStream, reply: &str, behaviour: &Behaviour) -> io
         Reply::ZeroLength => wire[..cipher::HEADER].fill(0),
         Reply::Silence | Reply::Lost => std::future::pending().await,
         Reply::Rubbish => wire = cipher::frame(b"\x00\xff not JSON {"),
+        Reply::Deep => wire = cipher::frame("[".repeat(10_000).as_bytes()),
         Reply::Huge => wire[..cipher::HEADER].fill(0xff),
         Reply::Half | Reply::Reset => wire.truncate(half),
     }

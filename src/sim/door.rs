@@ -53,23 +53,13 @@ impl Door {
             open.send_replace(self.is_open());
             self = match self {
                 Door::Open(listener) => {
-                    let mut connections = JoinSet::new();
-                    loop {
-                        tokio::select! {
-                            biased;
-                            closed = life.wait_for(|life| !is_wanted(life)) => match closed {
-                                Ok(_) => break,
-                                Err(_) => return Ok(()),
-                            },
-                            accepted = listener.accept() => {
-                                if let Ok((stream, _)) = accepted {
-                                    connections.spawn(serve(stream));
-                                }
-                            }
-                            Some(_) = connections.join_next() => {}
-                        }
+                    let behaviour = life.clone();
+                    tokio::select! {
+                        biased;
+                        // Who held the plug has gone.
+                        closed = life.wait_for(|life| !is_wanted(life)) => if closed.is_err() { return Ok(()) },
+                        () = welcome(&listener, &behaviour, &serve) => {}
                     }
-                    connections.shutdown().await;
                     drop(listener);
                     Door::new(address, false)?
                 }
@@ -78,6 +68,29 @@ impl Door {
                     Err(_) => return Ok(()),
                 },
             };
+        }
+    }
+}
+
+/// Takes connections, which end with it.
+async fn welcome<C: Future<Output = ()> + Send + 'static>(
+    listener: &TcpListener,
+    life: &watch::Receiver<Life>,
+    serve: impl Fn(TcpStream) -> C,
+) {
+    let mut connections = JoinSet::new();
+    let mut accepted_so_far = 0u64;
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let Ok((stream, _)) = accepted else { continue };
+                accepted_so_far += 1;
+                if life.borrow().behaviour.bad_wifi && accepted_so_far.is_multiple_of(3) {
+                    continue;
+                }
+                connections.spawn(serve(stream));
+            }
+            Some(_) = connections.join_next() => {}
         }
     }
 }

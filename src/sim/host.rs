@@ -223,10 +223,12 @@ impl Host {
                 if behaviour.html_above.is_some_and(|limit| request.len() > limit) {
                     return Some(klap::Answer::new(200, HTML));
                 }
+                let reply = self.request(&request, Way::Tcp, now)?;
                 let reply = match behaviour.reply {
-                    Reply::Rubbish => self.request(&request, Way::Tcp, now).map(|_| "\0 not JSON {".into()),
-                    _ => self.request(&request, Way::Tcp, now),
-                }?;
+                    Reply::Rubbish => "\0 not JSON {".into(),
+                    Reply::Deep => "[".repeat(10_000),
+                    _ => reply,
+                };
                 // Gone where it restarted.
                 let peer = self.klap.as_mut()?;
                 let body = peer.seal(reply.as_bytes());

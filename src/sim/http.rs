@@ -58,7 +58,7 @@ async fn answer(
     let Answer { status, cookie, mut body } = answer;
     if is_request {
         match behaviour.reply {
-            Reply::Whole | Reply::Rubbish => {}
+            Reply::Whole | Reply::Rubbish | Reply::Deep => {}
             Reply::ZeroLength => body.clear(),
             Reply::Silence | Reply::Lost => return Ok(never().await),
             Reply::Huge => body.resize(MAX_BODY + 1, 0),

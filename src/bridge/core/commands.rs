@@ -8,7 +8,7 @@ use tracing::{debug, info, warn};
 use crate::bridge::birth::Birth;
 use crate::bridge::command::{self, Command, Rejected};
 use crate::bridge::message::{Message, Publish};
-use crate::bridge::plug::{Ended, PlugNo};
+use crate::bridge::plug::{Ended, Plug, PlugNo};
 use crate::bridge::queue::{AnswerTo, Pending};
 use crate::bridge::request::{self, Asked, Request};
 use crate::bridge::result::{self, Code, Failure};
@@ -113,7 +113,7 @@ impl Core {
 
     /// Answers a command that has ended, with the plug's own reply where there is one.
     pub(super) fn finish(&mut self, now: Instant, no: PlugNo, command: &Pending, outcome: Ended) {
-        let name = self.fleet.get(no).and_then(|plug| plug.name.clone());
+        let name = self.fleet.get(no).and_then(Plug::called);
         self.finish_for(now, name.as_deref(), command, outcome);
     }
 

@@ -207,10 +207,11 @@ impl Core {
     pub(super) fn remove(&mut self, no: PlugNo, now: Instant) {
         let Some(mut plug) = self.fleet.remove(no) else { return };
         for (command, failure) in plug.queue.drain("the plug was removed") {
-            self.finish_for(now, plug.name.as_deref(), &command, Err(failure));
+            self.finish_for(now, plug.called().as_deref(), &command, Err(failure));
         }
         self.wishes.push_back(Wish::End(no));
         self.tell(&Event::Removed, plug.mac, plug.name.as_deref());
+        self.formerly.extend(plug.name.map(|name| (name, no)));
         for topic in self.projection.topics(Owner::Plug(no), Role::Discovery) {
             self.retirement.forget(&topic);
         }
@@ -268,10 +269,23 @@ impl Core {
     }
 
     /// Tells of what happened to a plug of the fleet.
-    pub(super) fn tell_of(&mut self, no: PlugNo, event: &Event) {
-        let plug = self.fleet.get(no);
-        let (mac, name) = (plug.and_then(|plug| plug.mac), plug.and_then(|plug| plug.name.clone()));
-        self.tell(event, mac, name.as_deref());
+    pub(super) fn tell_all(&mut self, no: PlugNo, events: Vec<Event>) {
+        for event in events {
+            if let Event::Renamed { from, .. } = &event {
+                self.formerly.insert(from.clone(), no);
+            }
+            let plug = self.fleet.get(no);
+            let (mac, name) = (plug.and_then(|plug| plug.mac), plug.and_then(|plug| plug.name.clone()));
+            self.tell(&event, mac, name.as_deref());
+        }
+    }
+
+    /// A plug has this name from now on. What is left of whoever had it before is its own: the other would clear it.
+    pub(super) fn take_name(&mut self, no: PlugNo, name: &str) {
+        if let Some(before) = self.formerly.remove(name).filter(|before| *before != no) {
+            let is_meant = |topic: &str| self.settings.topics.is_of(topic, name);
+            self.projection.hand_over(Owner::Plug(before), Owner::Plug(no), is_meant);
+        }
     }
 
     /// What the program knows of itself, now and then.

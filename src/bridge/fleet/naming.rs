@@ -56,11 +56,13 @@ impl Fleet {
         }
         self.by_name.insert(to.into(), no);
         if let Some(mac) = plug.mac {
+            // It may have been its name.
+            self.by_name.insert(mac.hex(), no);
             self.remembered.insert(mac, to.into());
         }
         info!(from, to, "plug renamed");
         let events = from.map(|from| Event::Renamed { from, to: to.into() }).into_iter().collect();
-        Outcome { changed: true, listed: true, events, ..Outcome::default() }
+        Outcome { changed: true, listed: true, named: Some(to.into()), events, ..Outcome::default() }
     }
 
     /// The first reading of a plug: learns its identity and gives it a name. False for a plug that another entry owns.
@@ -72,7 +74,12 @@ impl Fleet {
             && self.plug(no).entry.via == Via::Config
         {
             // A search was quicker than the host that is listed.
-            self.remove(found);
+            let queue = self
+                .remove(found)
+                .map(|plug| plug.queue)
+                .unwrap_or_default()
+                .drain("the plug is listed, too");
+            outcome.ended.extend(queue.into_iter().map(|(command, failure)| (command, Err(failure))));
             outcome.absorbed = Some(found);
             owner = None;
         }
@@ -102,7 +109,8 @@ impl Fleet {
             (Some(reading.mac), Some(name.clone()), named_at, true);
         info!(plug = name, address = plug.address, mac = %reading.mac, model = reading.model, "plug found");
         self.by_name.insert(id, no);
-        self.by_name.insert(name, no);
+        self.by_name.insert(name.clone(), no);
+        outcome.named = Some(name);
         true
     }
 
@@ -150,6 +158,7 @@ impl Fleet {
         let to = if self.find(&slug).is_none() { slug } else { self.with_digits(&slug, reading.mac) };
         let renamed = self.rename(no, &to);
         outcome.events.extend(renamed.events);
+        outcome.named = renamed.named;
         (outcome.changed, outcome.listed) = (true, true);
     }
 }

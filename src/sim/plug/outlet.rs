@@ -54,7 +54,7 @@ impl Outlet {
     /// As a dump of `now` says.
     pub(super) fn recorded(mut self, on: bool, on_time: i64, now: Duration) -> Outlet {
         self.relay = on;
-        self.since = seconds(now) - on_time;
+        self.since = seconds(now).saturating_sub(on_time);
         self.off_time = if on { 0 } else { on_time };
         self
     }
@@ -119,7 +119,7 @@ impl Outlet {
 
     /// Seconds since it was switched on, or what it says instead.
     pub(super) fn on_time(&self, now: Duration) -> i64 {
-        if self.relay { seconds(now) - self.since } else { self.off_time }
+        if self.relay { seconds(now).saturating_sub(self.since) } else { self.off_time }
     }
 
     /// What a strip says of it.
