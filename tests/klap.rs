@@ -21,6 +21,7 @@ use kasa2mqtt::sim::plug::SimPlug;
 use kasa2mqtt::sim::server::Simulator;
 use support::hours::{StandStill, pass, wall};
 use support::house::{self, FREE};
+use support::peers::python;
 use support::soon;
 use tokio::time::Instant;
 
@@ -305,4 +306,26 @@ async fn a_session_is_renewed_before_the_plug_ends_it() {
     pass(&mut owner, Duration::from_secs(86_400 * 3), |outcome| failures += usize::from(outcome.is_err()))
         .await;
     assert_eq!((failures, plug.counts().borrow().handshakes), (0, 4));
+}
+
+/// As others understand the protocol: python-kasa, which `tests/run` installs, finds our plug with an account and
+/// switches it.
+#[tokio::test]
+#[ignore = "needs python-kasa: tests/run"]
+async fn python_kasa_drives_our_plugs_over_both_versions() {
+    for (version, number, said) in [
+        (Klap::First, "1", "KLAP Lamp HS110 False\nTrue\nFalse\nTrue"),
+        (Klap::Second, "2", "True\nFalse\nTrue"),
+    ] {
+        let plug = plug("HS110-G3", behaviour(version)).await;
+        let klap = plug.klap().unwrap();
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/kasa_klap.py");
+        let ports = [klap.discovery.port().to_string(), klap.http.port().to_string()];
+        let command = python().args([script, number]).args(ports).output();
+        let output = soon("python-kasa", command).await.unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_string();
+        assert_eq!(text(&output.stdout), said, "{}", text(&output.stderr));
+        assert!(plug.look().await.relay());
+        assert_eq!(plug.counts().borrow().relay_commands, 3);
+    }
 }
