@@ -77,6 +77,21 @@ impl Link {
         }
     }
 
+    /// One request, one reply, on the connection that is open and on no other: whoever is there has told who it is.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], with nothing sent, when none is open.
+    pub async fn exchange_here(&mut self, request: &[u8]) -> Result<Reply, Error> {
+        if !self.is_open() {
+            return Err(Error::Closed);
+        }
+        let outcome = self.try_exchange(request).await;
+        if outcome.as_ref().is_err_and(Error::is_lost_connection) {
+            self.lost();
+        }
+        outcome
+    }
+
     async fn try_exchange(&mut self, request: &[u8]) -> Result<Reply, Error> {
         // Taken, and put back only when all went well: a failure, or this future dropped, closes the connection.
         let mut client = match self.client.take() {
