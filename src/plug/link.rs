@@ -140,6 +140,21 @@ impl Link {
         }
     }
 
+    /// One request, one reply, on the connection that is open and on no other: whoever is there has told who it is.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], with nothing sent, when none is open.
+    pub async fn exchange_here(&mut self, request: &[u8]) -> Result<Reply, Error> {
+        if !self.is_open() {
+            return Err(Error::Closed);
+        }
+        let outcome = self.try_exchange(request).await;
+        if outcome.as_ref().is_err_and(Error::is_lost_connection) {
+            self.lost();
+        }
+        outcome
+    }
+
     async fn try_exchange(&mut self, request: &[u8]) -> Result<Reply, Error> {
         let parts = if self.one_by_one { parts(request) } else { Vec::new() };
         if parts.is_empty() {

@@ -133,7 +133,8 @@ impl Owner {
         }
         let Some(right) = self.keeper.right_time(wall) else { return Ok(()) };
         let request = request::request(None, SET_TIMEZONE, right);
-        let set = self.link.exchange(&request, true).await?.confirm(SET_TIMEZONE);
+        let deadline = Instant::now().into_std() + self.energy_interval;
+        let set = self.tell(&request, true, deadline).await?.confirm(SET_TIMEZONE);
         let now_shown = self.read_clock().await?;
         let mac = self.mac.map(|mac| mac.to_string());
         // Early HS110 firmware takes the zone and leaves the clock (protocol.md 2.2).

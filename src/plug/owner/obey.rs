@@ -25,6 +25,9 @@ const REST: Duration = Duration::from_secs(1);
 const BLINKS: u8 = 10;
 const BLINK: Duration = Duration::from_millis(500);
 
+/// Connections on which a request is tried: enough to learn that a plug closes each of them after one reply.
+const CONNECTIONS: u8 = 5;
+
 /// A LED that blinks.
 #[derive(Debug, Clone)]
 pub struct Blink {
@@ -79,8 +82,7 @@ impl Owner {
             };
             match action {
                 Action::Raw(request) => {
-                    in_time(deadline)?;
-                    let answer = self.link.exchange(request.to_string().as_bytes(), false).await?;
+                    let answer = self.tell(request.to_string().as_bytes(), false, deadline).await?;
                     *reply = Some(Box::new(answer.into_value()));
                     self.schedule.commanded(Instant::now().into_std());
                 }
@@ -102,29 +104,37 @@ impl Owner {
     }
 
     async fn take_step(&mut self, step: &Step, deadline: std::time::Instant) -> Result<(), Error> {
-        let mut outcome = self.tell(step, deadline, false).await;
-        if step.repeatable && outcome.as_ref().is_err_and(Error::is_lost_connection) {
-            // The plug closed the connection under the request. Whoever answers now is asked for its identity first.
-            // Only a plug that closes after each reply is told on yet another connection, right after that: any other
-            // that is lost once more may have gone, and another be there.
-            self.read().await?;
-            let closes = self.link.closes_after_each_reply();
-            outcome = self.tell(step, deadline, closes).await;
-        }
-        outcome?.confirm(step.confirms)?;
+        self.tell(&step.request, step.repeatable, deadline).await?.confirm(step.confirms)?;
         self.confirmed(&step.effect);
         Ok(())
     }
 
-    /// One exchange, not begun after `deadline`.
-    async fn tell(
+    /// Tells the plug something, and nobody else: on a connection on which it has said who it is. Nothing is begun after
+    /// `deadline`; what is not `repeatable` is not sent twice.
+    ///
+    /// A plug that closes after each reply has to be told on another connection, right after it has said who it is; but
+    /// only when that is its habit. One connection that ends early may mean that the plug has gone and another has its
+    /// address.
+    pub(super) async fn tell(
         &mut self,
-        step: &Step,
-        deadline: std::time::Instant,
+        request: &[u8],
         repeatable: bool,
+        deadline: std::time::Instant,
     ) -> Result<Reply, Error> {
-        in_time(deadline)?;
-        self.link.exchange(&step.request, repeatable).await
+        for _ in 0..CONNECTIONS {
+            in_time(deadline)?;
+            if self.link.closes_after_each_reply() {
+                return self.link.exchange(request, repeatable).await;
+            }
+            let is_open = self.link.is_open();
+            match self.link.exchange_here(request).await {
+                Err(error) if error.is_lost_connection() && (repeatable || !is_open) => {
+                    self.read().await?;
+                }
+                outcome => return outcome,
+            }
+        }
+        Err(Error::Closed)
     }
 
     /// Takes over what the plug confirmed with `err_code` 0.
@@ -229,14 +239,11 @@ impl Owner {
     pub(super) async fn blink_on(&mut self) {
         let (Some(mut blink), Some(reading)) = (self.blink.take(), self.reading.clone()) else { return };
         blink.left -= 1;
-        let closes = self.link.closes_after_each_reply();
+        let deadline = Instant::now().into_std() + BLINK * 10;
         let to = if blink.left.is_multiple_of(2) { !blink.lit } else { blink.lit };
         for step in request::steps(&led(to), &reading).unwrap_or_default() {
-            let told = self
-                .link
-                .exchange(&step.request, closes)
-                .await
-                .and_then(|reply| reply.confirm(step.confirms));
+            let told = self.tell(&step.request, true, deadline).await;
+            let told = told.and_then(|reply| reply.confirm(step.confirms));
             if told.is_err() {
                 // Whoever looks for a plug that cannot be reached sees that in its state.
                 return;
