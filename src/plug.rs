@@ -13,6 +13,7 @@ pub mod link;
 pub mod mac;
 pub mod meter;
 pub mod owner;
+pub mod protocol;
 pub mod raw;
 pub mod reading;
 pub mod reply;

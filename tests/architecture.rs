@@ -11,6 +11,7 @@ const FLOORS: &[&str] = &[
     // One plug.
     "plug::cipher",
     "plug::mac",
+    "plug::protocol",
     "plug::command",
     "plug::error",
     "plug::reply",
@@ -131,6 +132,7 @@ const PURE: &[&str] = &[
     "plug::known",
     "plug::mac",
     "plug::meter",
+    "plug::protocol",
     "plug::raw",
     "plug::reading",
     "plug::reply",

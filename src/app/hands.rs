@@ -45,6 +45,11 @@ impl Hands {
                 broadcast: config.scan.targets.is_empty(),
                 targets: config.scan.targets.clone(),
                 power: false,
+                ports: scan::Ports {
+                    discovery: config.ports.discovery,
+                    http: config.ports.http,
+                    ..scan::Ports::default()
+                },
                 ..scan::Options::default()
             },
             spread: FIRST_POLLS_APART.saturating_mul(count),

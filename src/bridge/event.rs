@@ -13,6 +13,15 @@ pub enum Event {
     Online,
     /// It does not answer, and why.
     Offline(String),
+    /// It wants an account that it was not given, and what to do.
+    AuthFailed(String),
+    /// Its firmware speaks another protocol than before.
+    ProtocolChanged {
+        /// Before.
+        from: &'static str,
+        /// From now on.
+        to: &'static str,
+    },
     /// It was found at another address.
     Moved {
         /// Where it was.
@@ -35,7 +44,11 @@ impl Event {
         let mut event = json!({"type": self.kind(), "id": id, "slug": name});
         match self {
             Event::Added | Event::Removed | Event::Online => {}
-            Event::Offline(reason) => event["reason"] = reason.as_str().into(),
+            Event::Offline(reason) | Event::AuthFailed(reason) => event["reason"] = reason.as_str().into(),
+            Event::ProtocolChanged { from, to } => {
+                event["from"] = (*from).into();
+                event["to"] = (*to).into();
+            }
             Event::Moved { from, to } | Event::Renamed { from, to } => {
                 event["from"] = from.as_str().into();
                 event["to"] = to.as_str().into();
@@ -50,6 +63,8 @@ impl Event {
             Event::Removed => "device_removed",
             Event::Online => "online",
             Event::Offline(_) => "offline",
+            Event::AuthFailed(_) => "auth_failed",
+            Event::ProtocolChanged { .. } => "protocol_changed",
             Event::Moved { .. } => "ip_changed",
             Event::Renamed { .. } => "renamed",
         }

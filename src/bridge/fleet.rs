@@ -237,13 +237,21 @@ impl Fleet {
         debug!(plug = plug.name, address = plug.address, %error, failures = plug.failures, "plug does not answer");
         let given_up =
             plug.failures >= OFFLINE_FAILURES && at.saturating_duration_since(since) >= OFFLINE_AFTER;
-        if !given_up || plug.availability == Availability::Offline {
-            return Outcome { missing, ..Outcome::default() };
+        let mut outcome = Outcome { missing, ..Outcome::default() };
+        let reason = error.to_string();
+        if *error == Error::Auth && plug.trouble.as_ref() != Some(&reason) {
+            warn!(plug = plug.name, address = plug.address, %error, "plug wants an account");
+            plug.trouble = Some(reason.clone());
+            outcome.listed = true;
+            outcome.events.push(Event::AuthFailed(reason.clone()));
         }
-        warn!(plug = plug.name, address = plug.address, %error, "plug is offline");
-        plug.availability = Availability::Offline;
-        plug.trouble = Some(error.to_string());
-        let events = vec![Event::Offline(error.to_string())];
-        Outcome { changed: true, listed: true, missing, events, ..Outcome::default() }
+        if given_up && plug.availability != Availability::Offline {
+            warn!(plug = plug.name, address = plug.address, %error, "plug is offline");
+            plug.availability = Availability::Offline;
+            plug.trouble = Some(reason.clone());
+            (outcome.changed, outcome.listed) = (true, true);
+            outcome.events.push(Event::Offline(reason));
+        }
+        outcome
     }
 }

@@ -74,7 +74,7 @@ fn device(plug: &Plug) -> Value {
         },
         "supported": plug.supported,
         "trouble": plug.trouble,
-        "protocol": "xor",
+        "protocol": plug.shown.as_ref().map(|reading| reading.protocol.name()),
         "discovered_via": plug.entry.via.name(),
     });
     if let Some(configured) = &plug.configured {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::plug::mac::Mac;
+use crate::plug::protocol::Protocol;
 use crate::plug::reading::Reading;
 use crate::plug::settings::HostPort;
 use crate::plug::task::Order;
@@ -208,8 +209,13 @@ impl Plug {
             }
             (Some(shown), Some(shown_for)) => {
                 outcome.listed |= identity(shown) != identity(&reading);
+                let (from, to) = (shown.protocol, reading.protocol);
+                if from != to {
+                    outcome.events.push(Event::ProtocolChanged { from: from.name(), to: to.name() });
+                }
                 outcome.again = heartbeat.is_some_and(|heartbeat| shown_for >= heartbeat);
                 outcome.again
+                    || from != to
                     || deadband::is_news(shown, &reading)
                     || (shown_for >= MEASURES_APART && deadband::measures_moved(shown, &reading))
             }
@@ -227,7 +233,7 @@ fn in_words(address: Option<&HostPort>) -> String {
 }
 
 /// What the list of all plugs shows of a reading.
-fn identity(reading: &Reading) -> (&str, &str, &str, &str, Vec<&str>) {
+fn identity(reading: &Reading) -> (&str, &str, &str, &str, Protocol, Vec<&str>) {
     let outlets = reading.outlets.iter().map(|outlet| outlet.alias.as_str()).collect();
-    (&reading.alias, &reading.model, &reading.hw_ver, &reading.sw_ver, outlets)
+    (&reading.alias, &reading.model, &reading.hw_ver, &reading.sw_ver, reading.protocol, outlets)
 }

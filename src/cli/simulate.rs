@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use crate::sim::behaviour::Behaviour;
 use crate::sim::model::{MODELS, Model};
 use crate::sim::plug::SimPlug;
-use crate::sim::server::Simulator;
+use crate::sim::server::{KlapAddresses, Simulator};
 
 const DEFAULT: &str = "HS110-G3";
 
@@ -34,6 +34,13 @@ pub struct Simulate {
     /// Port of the first plug, TCP and UDP; the others take the next ones. 0 takes free ones.
     #[arg(long, default_value_t = 9999)]
     pub port: u16,
+    /// With --klap: port of the first plug's HTTP server; the others take the next ones. 0 takes free ones, which plugs
+    /// announce.
+    #[arg(long, default_value_t = 0)]
+    pub http_port: u16,
+    /// With --klap: port of the first plug's announcement, UDP; the others take the next ones. Clients expect 20002.
+    #[arg(long, default_value_t = 20002)]
+    pub discovery_port: u16,
     /// Print every request, after the MAC of the plug that it came to.
     #[arg(long)]
     pub requests: bool,
@@ -61,14 +68,20 @@ fn models() -> String {
 pub async fn run(arguments: Simulate, stopped: impl Future<Output = ()>) -> Result<(), Box<dyn Error>> {
     let (mut running, mut watching) = (Vec::new(), JoinSet::new());
     for (number, plug) in (0u16..).zip(arguments.plugs()?) {
-        let port =
-            if arguments.port == 0 { 0 } else { arguments.port.checked_add(number).ok_or("no port left")? };
-        let address = SocketAddr::new(arguments.host, port);
+        let address = arguments.address(arguments.port, number)?;
+        let klap = KlapAddresses {
+            http: arguments.address(arguments.http_port, number)?,
+            discovery: arguments.address(arguments.discovery_port, number)?,
+        };
         let (model, alias) = (plug.model(), plug.alias().to_owned());
         let plug = plug.with(arguments.behaviour.clone());
-        let simulator =
-            Simulator::start(plug, address).await.map_err(|error| format!("{address}: {error}"))?;
+        let simulator = Simulator::start_on(plug, address, klap, SystemTime::now())
+            .await
+            .map_err(|error| format!("{address}: {error}"))?;
         println!("{} {} {model} {alias}", simulator.address(), simulator.mac());
+        if let Some(klap) = simulator.klap() {
+            println!("  KLAP on {}, announced on {}", klap.http, klap.discovery);
+        }
         if arguments.requests {
             let (mut requests, mac) = (simulator.watch().await, simulator.mac().to_string());
             watching.spawn(async move {
@@ -84,6 +97,12 @@ pub async fn run(arguments: Simulate, stopped: impl Future<Output = ()>) -> Resu
 }
 
 impl Simulate {
+    /// The address of the plug of this number; the port counts from `port`, unless that is 0.
+    fn address(&self, port: u16, number: u16) -> Result<SocketAddr, &'static str> {
+        let port = if port == 0 { 0 } else { port.checked_add(number).ok_or("no port left")? };
+        Ok(SocketAddr::new(self.host, port))
+    }
+
     fn plugs(&self) -> Result<Vec<SimPlug>, Box<dyn Error>> {
         let mut models = self.models.clone();
         if models.is_empty() && self.dumps.is_empty() {

@@ -86,6 +86,11 @@ impl Error {
         matches!(self, Error::Refused { code: -1 | -2 | -2000 | -2001, .. })
     }
 
+    /// Whether the plug has certainly not carried out what it was asked, so that it may be asked again.
+    pub fn is_undone(&self) -> bool {
+        matches!(self, Error::Forgotten)
+    }
+
     /// Whether the connection ended under the request, as it does when a plug closes an idle connection
     /// (protocol.md 1.3): the one failure that a new connection cures at once.
     pub fn is_lost_connection(&self) -> bool {

@@ -20,8 +20,8 @@ use super::klap::auth::Auth;
 use super::klap::http::Http;
 use super::klap::parts::parts;
 use super::klap::session::Session;
+use super::protocol::Protocol;
 use super::reply::Reply;
-use super::scan::found::Protocol;
 use announced::announced;
 use transport::Transport;
 
@@ -63,6 +63,7 @@ pub struct Link {
     deadline: Duration,
     access: Access,
     open: Option<Transport>,
+    protocol: Protocol,
     /// Replies on this connection.
     replies: u32,
     /// Connections in a row that ended after one reply.
@@ -84,6 +85,7 @@ impl Link {
             deadline,
             access,
             open: None,
+            protocol: Protocol::default(),
             replies: 0,
             brief: 0,
             http: None,
@@ -100,9 +102,9 @@ impl Link {
         self.open.is_some()
     }
 
-    /// What is spoken on the connection that is open, for people to know.
-    pub fn protocol(&self) -> Option<Protocol> {
-        self.open.as_ref().map(Transport::protocol)
+    /// What was spoken last, for people to know.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
     /// Whether the plug ends each connection after one reply, as many do. One that ended so is no proof: the plug may
@@ -176,7 +178,8 @@ impl Link {
                 self.contact().await?
             }
         };
-        let is_klap = open.protocol() != Protocol::Xor;
+        self.protocol = open.protocol();
+        let is_klap = self.protocol != Protocol::Xor;
         let body = open.exchange(request, self.deadline).await.map_err(|error| match error {
             // HTML, odd lengths and the like are how firmware says that the session is gone, or that the request was too
             // much for it (protocol.md 7).

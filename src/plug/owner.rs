@@ -205,7 +205,8 @@ impl Owner {
     async fn ask_sysinfo(&mut self, with_meter: bool) -> Result<Sysinfo, Error> {
         let request = if with_meter { request::GET_SYSINFO_AND_ENERGY } else { request::GET_SYSINFO };
         let reply = self.link.exchange(request, true).await?;
-        let sysinfo = Sysinfo::parse(&reply, (self.wall)())?;
+        let mut sysinfo = Sysinfo::parse(&reply, (self.wall)())?;
+        sysinfo.reading.protocol = self.link.protocol();
         let found = sysinfo.reading.mac;
         if let Some(expected) = self.mac.filter(|mac| *mac != found) {
             self.link.close();

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::emeter::Emeter;
 use super::mac::Mac;
+use super::protocol::Protocol;
 use super::timer::{NextAction, Timer, whole_seconds};
 
 /// What a device is, told by what its sysinfo says and never by a list of models.
@@ -55,6 +56,8 @@ pub struct Motion {
 pub struct Reading {
     /// Identity.
     pub mac: Mac,
+    /// How it was spoken to.
+    pub protocol: Protocol,
     /// What it is.
     pub kind: Kind,
     /// Alias given in the Kasa app; may be empty. No control characters, at most 128 characters.

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::emeter::Emeter;
 use super::error::{Error, unsupported};
+use super::protocol::Protocol;
 use super::reading::{Kind, Motion, Outlet, Reading};
 use super::reply::{Method, Reply, printable};
 use super::timer::{self, NextAction, whole_seconds};
@@ -70,6 +71,8 @@ impl Sysinfo {
             tells_next_action: first.is_some_and(|object| object.contains_key("next_action")),
             reading: Reading {
                 mac,
+                // Whoever asked knows better.
+                protocol: Protocol::default(),
                 kind,
                 alias: text("alias", 128),
                 model: text("model", 32),

@@ -150,12 +150,12 @@ impl Core {
         if found.protocol != Protocol::Unsupported && self.found.insert(mac) {
             self.list(now);
         }
-        if found.protocol != Protocol::Xor {
+        if found.protocol == Protocol::Unsupported {
             let what = format!("{} {mac} at {}", found.model, found.address);
-            self.warn_once(&what, "found and not served: it does not speak the protocol of port 9999");
+            self.warn_once(&what, "found and not served: it speaks neither XOR nor KLAP");
             return;
         }
-        let address = HostPort { host: found.address.ip().to_string(), port: found.address.port() };
+        let address = found.home();
         let Some(no) = self.fleet.find(&mac.hex()) else {
             let is_listed = self.fleet.plugs().any(|(_, plug)| plug.entry.address.as_ref() == Some(&address));
             if !is_listed && self.adopts() && !self.removed.contains(&mac) {

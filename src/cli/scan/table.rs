@@ -15,9 +15,9 @@ const NAME_WIDTH: usize = 24;
 /// What most terminals have.
 const WIDTH: usize = 80;
 
-const CLOSED: &str = "* The firmware of this plug closed port 9999 and speaks KLAP instead, which needs the account's \
-     password\n  and which this program does not speak yet. In the Kasa app, Me > Settings > Third-Party Compatibility\n  \
-     (off and on again) opens the port on several models. A power cycle or an update may close it again.";
+const CLOSED: &str = "* The firmware of this plug closed port 9999 and speaks KLAP instead, which needs the account that \
+     it was\n  set up with: kasa.username and kasa.password in the configuration. Or the port is opened in the Kasa \
+     app:\n  Me > Settings > Third-Party Compatibility (off and on again), until a power cycle or an update closes it.";
 
 const UNSUPPORTED: &str = "Unsupported devices are bulbs, or speak another protocol (Tapo).";
 
@@ -83,8 +83,8 @@ fn object(found: &Found) -> Value {
     let known = |text: &str| if text.is_empty() { Value::Null } else { text.into() };
     let note = match found.protocol {
         _ if found.is_closed() => {
-            "port 9999 is closed by the firmware; Kasa app > Me > Settings > Third-Party \
-            Compatibility opens it on several models"
+            "port 9999 is closed by the firmware; give kasa.username and kasa.password, or open it: Kasa app > Me > \
+            Settings > Third-Party Compatibility"
                 .into()
         }
         Protocol::Unsupported => UNSUPPORTED.into(),

@@ -9,7 +9,7 @@ use crate::plug::client::Client;
 use crate::plug::error::Error;
 use crate::plug::klap::auth::Version;
 use crate::plug::klap::session::Session;
-use crate::plug::scan::found::Protocol;
+use crate::plug::protocol::Protocol;
 
 /// What is open to a plug.
 #[derive(Debug)]

@@ -128,7 +128,7 @@ impl Owner {
             }
             let is_open = self.link.is_open();
             match self.link.exchange_here(request).await {
-                Err(error) if error.is_lost_connection() && (repeatable || !is_open) => {
+                Err(error) if error.is_lost_connection() && (repeatable || !is_open || error.is_undone()) => {
                     self.read().await?;
                 }
                 outcome => return outcome,

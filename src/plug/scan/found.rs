@@ -5,31 +5,8 @@ use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
 
 use crate::plug::mac::Mac;
-
-/// How a plug wants to be spoken to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
-    /// Port 9999: the one that this program speaks.
-    Xor,
-    /// HTTP with keys made of the account, first version (protocol.md 7).
-    Klap,
-    /// The same, second version: firmware of 2024 and later.
-    Klap2,
-    /// A bulb, a Tapo device, or something that wants HTTPS.
-    Unsupported,
-}
-
-impl Protocol {
-    /// `xor`, `klap`, `klap v2` or `unsupported`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Protocol::Xor => "xor",
-            Protocol::Klap => "klap",
-            Protocol::Klap2 => "klap v2",
-            Protocol::Unsupported => "unsupported",
-        }
-    }
-}
+pub use crate::plug::protocol::Protocol;
+use crate::plug::settings::{HostPort, PORT};
 
 /// One plug, as far as it is known. Texts come from the network: they have no control characters and a bounded length,
 /// and are empty where the plug did not say.
@@ -81,6 +58,12 @@ impl Found {
             has_meter: false,
             power_mw: None,
         }
+    }
+
+    /// The address to serve it at. Its port is that of XOR, which a plug that speaks KLAP may open again at any time.
+    pub fn home(&self) -> HostPort {
+        let port = if self.protocol == Protocol::Xor { self.address.port() } else { PORT };
+        HostPort { host: self.address.ip().to_string(), port }
     }
 
     /// Whether it is a plug whose firmware closed port 9999.

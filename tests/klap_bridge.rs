@@ -1,0 +1,189 @@
+//! The whole bridge between a broker and plugs that speak KLAP: what is true of plugs is true of these.
+#![cfg(feature = "embedded-broker")]
+
+mod support;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, SystemTime};
+
+use kasa2mqtt::cli::simulate::mac;
+use kasa2mqtt::config::Config;
+use kasa2mqtt::plug::klap::account::Account;
+use kasa2mqtt::plug::link::Ports;
+use kasa2mqtt::plug::scan::target::Target;
+use kasa2mqtt::sim::behaviour::{Behaviour, Klap};
+use kasa2mqtt::sim::model::Model;
+use kasa2mqtt::sim::plug::SimPlug;
+use kasa2mqtt::sim::server::{KlapAddresses, Simulator};
+use serde_json::{Value, json};
+use support::bridge::Bridge;
+use support::broker::AnyBroker;
+use support::house;
+use support::watcher::Watcher;
+
+const MODELS: [&str; 3] = ["HS110-G3", "HS100-G3", "HS300"];
+
+/// Plugs that speak this version, each at an address of its own, as real ones; and where they say so.
+async fn plugs(klap: Klap) -> (Vec<Simulator>, Ports) {
+    let mut plugs: Vec<Simulator> = Vec::new();
+    for (number, model) in (0u8..).zip(MODELS) {
+        let behaviour = Behaviour {
+            klap: Some(klap),
+            account: Some("me@example.org:secret".into()),
+            ..Behaviour::default()
+        };
+        let plug = SimPlug::new(Model::named(model).unwrap(), &format!("Plug {number}"), mac(number.into()));
+        let free = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 1 + number), 0));
+        let port = plugs.first().map_or(0, |first| first.klap().unwrap().discovery.port());
+        let addresses = KlapAddresses { http: free, discovery: SocketAddr::new(free.ip(), port) };
+        let plug = plug.with(behaviour);
+        plugs.push(Simulator::start_on(plug, free, addresses, SystemTime::now()).await.unwrap());
+    }
+    let discovery = plugs[0].klap().unwrap().discovery.port();
+    (plugs, Ports { discovery, http: 1 })
+}
+
+fn config(broker: &AnyBroker, plugs: &[Simulator], ports: Ports, password: &str) -> Config {
+    let mut config = house::config(Some(broker.address()), plugs);
+    config.poll.interval = Duration::from_secs(1);
+    config.kasa = Account {
+        username: Some("me@example.org".into()),
+        password: Some(password.into()),
+        ..Account::default()
+    };
+    config.ports = ports;
+    config
+}
+
+async fn watch(broker: &AnyBroker) -> Watcher {
+    let watcher = Watcher::connect(broker.address()).await;
+    watcher.subscribe("kasa/#").await;
+    watcher.subscribe("homeassistant/#").await;
+    watcher
+}
+
+fn value(payload: &str) -> Value {
+    serde_json::from_str(payload).unwrap_or_default()
+}
+
+fn state(on: &'static str) -> impl Fn(&str) -> bool {
+    move |payload| value(payload)["state"] == on
+}
+
+async fn commands_and_presses_arrive(klap: Klap, protocol: &str) {
+    let (plugs, ports) = plugs(klap).await;
+    let broker = AnyBroker::embedded().await;
+    let watcher = watch(&broker).await;
+    let bridge = Bridge::start(config(&broker, &plugs, ports, "secret"));
+    for (number, plug) in plugs.iter().enumerate() {
+        let name = format!("kasa/plug-{number}");
+        watcher.hear(&name, state("OFF")).await;
+        assert_eq!(watcher.hear(&format!("{name}/availability"), |_| true).await.payload, "online");
+        let command = json!({"state": "on", "transaction": number}).to_string();
+        watcher.publish(&format!("{name}/set"), &command, false).await;
+        let answers = |payload: &str| value(payload)["transaction"] == number;
+        let result = watcher.hear(&format!("{name}/result"), answers).await;
+        assert!(result.payload.contains(r#""ok":true"#), "{result:?}");
+        watcher.hear(&name, state("ON")).await;
+        assert!(plug.look().await.relay());
+        plug.press(false).await;
+        let outlet = if MODELS[number] == "HS300" { format!("{name}/1") } else { name };
+        watcher.hear(&outlet, state("OFF")).await;
+        let mac = plug.mac().replace(':', "").to_lowercase();
+        let device = if MODELS[number] == "HS300" { format!("kasa_{mac}_1") } else { format!("kasa_{mac}") };
+        watcher.hear(&format!("homeassistant/device/{device}/config"), |_| true).await;
+        assert_eq!(plug.counts().borrow().handshakes, 1, "one session serves them all");
+    }
+    let names = |payload: &str| {
+        let devices = value(payload);
+        let mut devices = devices.as_array().into_iter().flatten();
+        devices.all(|device| device["protocol"] == protocol)
+    };
+    watcher.hear("kasa/bridge/devices", names).await;
+    assert!(!watcher.on("kasa/bridge/devices").iter().any(|payload| payload.contains("secret")));
+
+    // A bridge that starts afresh says the same of them.
+    let config_topic =
+        format!("homeassistant/device/kasa_{}/config", plugs[0].mac().replace(':', "").to_lowercase());
+    let before = watcher.on(&config_topic).last().unwrap().clone();
+    bridge.stop().await.unwrap();
+    let from = watcher.mark();
+    let _bridge = Bridge::start(config(&broker, &plugs, ports, "secret"));
+    watcher.hear_after(from, "kasa/plug-0/availability", |payload| payload == "online").await;
+    assert!(watcher.on(&config_topic).iter().all(|payload| *payload == before || payload.is_empty()));
+}
+
+#[tokio::test]
+async fn commands_and_presses_arrive_over_the_first_version() {
+    commands_and_presses_arrive(Klap::First, "klap").await;
+}
+
+#[tokio::test]
+async fn commands_and_presses_arrive_over_the_second_version() {
+    commands_and_presses_arrive(Klap::Second, "klap v2").await;
+}
+
+#[tokio::test]
+async fn a_plug_that_changes_its_protocol_stays_online_and_obeys() {
+    let (plugs, ports) = plugs(Klap::Second).await;
+    let broker = AnyBroker::embedded().await;
+    let watcher = watch(&broker).await;
+    let _bridge = Bridge::start(config(&broker, &plugs[..1], ports, "secret"));
+    watcher.hear("kasa/plug-0", state("OFF")).await;
+    for (klap, from, to) in [(None, "klap v2", "xor"), (Some(Klap::First), "xor", "klap")] {
+        let mark = watcher.mark();
+        plugs[0].speak(klap).await;
+        let is_told = |payload: &str| {
+            let event = value(payload);
+            event["type"] == "protocol_changed" && event["from"] == from && event["to"] == to
+        };
+        watcher.hear_after(mark, "kasa/bridge/event", is_told).await;
+        for on in ["ON", "OFF"] {
+            watcher.publish("kasa/plug-0/set", on, false).await;
+            watcher.hear_after(mark, "kasa/plug-0", state(on)).await;
+        }
+    }
+    assert_eq!(watcher.on("kasa/plug-0/availability"), ["online"]);
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_told_once_and_ends_with_offline() {
+    let (plugs, ports) = plugs(Klap::First).await;
+    let broker = AnyBroker::embedded().await;
+    let watcher = watch(&broker).await;
+    let mut config = config(&broker, &plugs[..2], ports, "wrong");
+    // The second plug is of an account of its own.
+    config.plug[0].name = Some("theirs".into());
+    config.plug[1].username = Some("me@example.org".into());
+    config.plug[1].password = Some("secret".into());
+    let _bridge = Bridge::start(config);
+    let is_failed = |payload: &str| value(payload)["type"] == "auth_failed";
+    let event = watcher.hear("kasa/bridge/event", is_failed).await.payload;
+    assert!(event.contains("kasa.username"), "{event}");
+    watcher.hear("kasa/plug-1", state("OFF")).await;
+    watcher.hear("kasa/theirs/availability", |payload| payload == "offline").await;
+    watcher.publish("kasa/theirs/set", "ON", false).await;
+    watcher.hear("kasa/theirs/result", |payload| payload.contains("offline")).await;
+    let told = watcher.on("kasa/bridge/event").iter().filter(|payload| is_failed(payload)).count();
+    assert_eq!((told, plugs[0].counts().borrow().handshakes), (1, 1));
+    let everything =
+        ["bridge/event", "bridge/devices", "theirs/result"].map(|topic| watcher.on(&format!("kasa/{topic}")));
+    assert!(!everything.iter().flatten().any(|payload| payload.contains("example.org")));
+    // The port is opened in the app.
+    plugs[0].speak(None).await;
+    watcher.hear("kasa/theirs/availability", |payload| payload == "online").await;
+}
+
+#[tokio::test]
+async fn a_plug_that_a_search_finds_is_served() {
+    let (plugs, ports) = plugs(Klap::Second).await;
+    let broker = AnyBroker::embedded().await;
+    let watcher = watch(&broker).await;
+    let mut config = config(&broker, &[], ports, "secret");
+    config.scan.enabled = true;
+    config.scan.targets = vec![Target::Host(plugs[1].address().to_string().parse().unwrap())];
+    let _bridge = Bridge::start(config);
+    watcher.hear("kasa/plug-1", state("OFF")).await;
+    watcher.publish("kasa/plug-1/set", "ON", false).await;
+    watcher.hear("kasa/plug-1", state("ON")).await;
+}
