@@ -17,10 +17,9 @@ use crate::bridge::settings::{Commands, HomeAssistant, Publish};
 use crate::broker;
 use crate::mqtt;
 use crate::plug::klap::account::Account;
-use crate::plug::link::{Access, Ports};
-use crate::plug::mac::Mac;
+use crate::plug::link::Ports;
 use crate::plug::scan;
-use crate::plug::settings::{Clock, HostPort, Plug, Poll};
+use crate::plug::settings::{Clock, Plug, Poll};
 
 /// Everything that can be configured; see `config.example.toml`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -61,16 +60,6 @@ impl Config {
             client.password_file.clone_from(&self.broker.password_file);
         }
         client
-    }
-
-    /// What it takes to reach the plug with this MAC or at this address: its own account, or that of all plugs.
-    pub fn access(&self, address: &HostPort, mac: Option<Mac>) -> Access {
-        let is_meant = |plug: &&Plug| match plug.mac {
-            Some(listed) => Some(listed) == mac,
-            None => plug.host.as_ref() == Some(address),
-        };
-        let own = self.plug.iter().find(is_meant).map(Plug::account).filter(Account::is_given);
-        Access { account: own.unwrap_or_else(|| self.kasa.clone()), ports: self.ports }
     }
 }
 

@@ -9,6 +9,7 @@ use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use serde_json::Value;
 use support::bridge::Program;
 use support::netns::{Host, Net, Subnet};
+use support::peers::cache;
 use support::soon;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_kasa2mqtt");
@@ -366,4 +367,42 @@ fn finding_nobody_is_explained_by_the_bridge_once() {
     let _ = child.kill();
     let _ = child.wait();
     assert_eq!(log.iter().filter(|line| line.contains("Docker")).count(), 0);
+}
+
+/// On the ports of real plugs, with our own commands and those of python-kasa.
+#[tokio::test]
+#[ignore = "needs network namespaces and python-kasa: tests/run"]
+async fn plugs_with_port_9999_closed_are_found_and_switched_with_their_account() {
+    for (version, protocol) in [("1", "klap"), ("2", "klap v2")] {
+        let net = Net::new();
+        let (there, here) = (net.host(Subnet::Near, 2), net.host(Subnet::Near, 10));
+        let mut command = there.command(PROGRAM);
+        command.args(["simulate", "--host", "0.0.0.0", "--http-port", "80", "--model", "HS110-G3"]);
+        command.args(["--klap", version, "--account", "me@example.org:secret"]);
+        let mut program = Program::spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()));
+        program.read_until(|line| line.contains(":20002"));
+        let output = run(&here, PROGRAM, &["scan", "--json", "--duration", "600ms"]).await;
+        let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(found[0]["protocol"], protocol, "{found}");
+        let address = there.address.to_string();
+        let account = ["--username", "me@example.org", "--password", "secret"];
+        for (what, said) in [("on", "ON"), ("state", "ON"), ("off", "OFF"), ("state", "OFF")] {
+            let output = run(&here, PROGRAM, &[&["plug", &address, what], &account[..]].concat()).await;
+            assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), said, "{what}: {output:?}");
+        }
+        let output = run(&here, PROGRAM, &["plug", &address, "on"]).await;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains("kasa.password"), "{said}");
+        if version == "1" {
+            let kasa = cache("venv/bin/kasa");
+            let kasa = kasa.to_str().unwrap();
+            for (what, said) in [("on", "ON"), ("off", "OFF")] {
+                let output = run(&here, kasa, &[&account[..], &["--host", &address, what]].concat()).await;
+                assert!(output.status.success(), "{output:?}");
+                let output =
+                    run(&here, PROGRAM, &[&["plug", &address, "state"], &account[..]].concat()).await;
+                assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), said, "{what}");
+            }
+        }
+    }
 }

@@ -11,9 +11,12 @@ use crate::bridge::core::Wish;
 use crate::bridge::plug::PlugNo;
 use crate::config::Config;
 use crate::plug::clock::Keeper;
+use crate::plug::link::Access;
+use crate::plug::mac::Mac;
 use crate::plug::owner::{self, Wall};
 use crate::plug::scan;
 use crate::plug::scan::found::Found;
+use crate::plug::settings::{HostPort, Plug, Poll};
 use crate::plug::task::{self, Post, Report};
 
 /// First polls are spread over this much time for each plug, but over no more than one interval.
@@ -21,7 +24,10 @@ const FIRST_POLLS_APART: Duration = Duration::from_millis(1);
 
 /// What the core's wishes move: the plugs' tasks, and the search.
 pub(super) struct Hands {
-    config: Config,
+    poll: Poll,
+    access: Access,
+    /// Plugs with an account of their own.
+    exceptions: Vec<Plug>,
     keeper: Arc<Keeper>,
     wall: Wall,
     search: scan::Options,
@@ -38,7 +44,9 @@ impl Hands {
     pub fn new(config: &Config, reports: mpsc::Sender<Report<PlugNo>>, finds: mpsc::Sender<Found>) -> Hands {
         let count = u32::try_from(config.plug.len()).unwrap_or(u32::MAX);
         Hands {
-            config: config.clone(),
+            poll: config.poll.clone(),
+            access: Access { account: config.kasa.clone(), ports: config.ports },
+            exceptions: config.plug.iter().filter(|plug| plug.account().is_given()).cloned().collect(),
             keeper: Arc::new(config.clock.keeper()),
             wall: Arc::new(SystemTime::now),
             search: scan::Options {
@@ -64,16 +72,16 @@ impl Hands {
     pub fn grant(&mut self, wish: Wish) {
         match wish {
             Wish::Run { no, address, mac, interval } => {
-                let interval = interval.unwrap_or(self.config.poll.interval);
-                let access = self.config.access(&address, mac);
+                let interval = interval.unwrap_or(self.poll.interval);
+                let access = self.access(&address, mac);
                 let settings = owner::Settings {
                     host: address.host,
                     port: address.port,
                     access,
                     mac,
                     interval,
-                    energy_interval: self.config.poll.energy_interval,
-                    timeout: self.config.poll.timeout,
+                    energy_interval: self.poll.energy_interval,
+                    timeout: self.poll.timeout,
                     first_poll: self.spread.min(interval).mul_f64(fastrand::f64()),
                     keeper: Arc::clone(&self.keeper),
                     wall: Arc::clone(&self.wall),
@@ -94,6 +102,16 @@ impl Hands {
                 self.searching.spawn(async move { scan::scan(&options, finds).await });
             }
         }
+    }
+
+    /// What it takes to reach the plug with this MAC or at this address.
+    fn access(&self, address: &HostPort, mac: Option<Mac>) -> Access {
+        let is_meant = |plug: &&Plug| match plug.mac {
+            Some(listed) => Some(listed) == mac,
+            None => plug.host.as_ref() == Some(address),
+        };
+        let own = self.exceptions.iter().find(is_meant).map(Plug::account);
+        Access { account: own.unwrap_or_else(|| self.access.account.clone()), ports: self.access.ports }
     }
 
     pub fn post(&self, no: PlugNo, post: Post) {

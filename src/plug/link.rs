@@ -215,7 +215,10 @@ impl Link {
                 (self.one_by_one, self.refused) = (false, None);
                 Ok(Transport::Xor(Client::new(stream)))
             }
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => self.contact_klap(error).await,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                // In a box, like all of KLAP: most plugs do not speak it, and each of them has a task.
+                Box::pin(self.contact_klap(error)).await
+            }
             Err(error) => Err(Error::Connect(error.to_string())),
         }
     }

@@ -53,11 +53,13 @@ impl Transport {
     pub async fn exchange(&mut self, request: &[u8], deadline: Duration) -> Result<Vec<u8>, Error> {
         match self {
             Transport::Xor(client) => client.exchange(request, deadline).await,
-            Transport::Klap(session) => session.exchange(request).await.map_err(|error| match error {
-                // A port that closed: the plug speaks XOR again, which a new contact finds out.
-                Error::Connect(text) => Error::Broken(text),
-                error => error,
-            }),
+            Transport::Klap(session) => {
+                Box::pin(session.exchange(request)).await.map_err(|error| match error {
+                    // A port that closed: the plug speaks XOR again, which a new contact finds out.
+                    Error::Connect(text) => Error::Broken(text),
+                    error => error,
+                })
+            }
         }
     }
 }
