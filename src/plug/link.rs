@@ -21,6 +21,8 @@ pub struct Link {
     port: u16,
     deadline: Duration,
     client: Option<Client<TcpStream>>,
+    /// Whoever is at the other end of this connection has said who it is.
+    vouched: bool,
     /// Replies on this connection.
     replies: u32,
     /// Connections in a row that ended after one reply.
@@ -30,7 +32,7 @@ pub struct Link {
 impl Link {
     /// A way to `host` (address or name) that gives every connect and every exchange `deadline`.
     pub fn new(host: &str, port: u16, deadline: Duration) -> Link {
-        Link { host: host.into(), port, deadline, client: None, replies: 0, brief: 0 }
+        Link { host: host.into(), port, deadline, client: None, vouched: false, replies: 0, brief: 0 }
     }
 
     /// Whether a connection is open, as far as can be told without asking the plug.
@@ -40,6 +42,16 @@ impl Link {
             self.lost();
         }
         self.client.is_some()
+    }
+
+    /// Whether a connection is open at whose other end the plug has said who it is.
+    pub fn is_vouched_for(&mut self) -> bool {
+        self.is_open() && self.vouched
+    }
+
+    /// On the connection that is open now, if one is, the right plug has answered.
+    pub fn vouch(&mut self) {
+        self.vouched = self.client.is_some();
     }
 
     /// Whether the plug ends each connection after one reply, as many do. One that ended so is no proof: the plug may
@@ -77,12 +89,12 @@ impl Link {
         }
     }
 
-    /// One request, one reply, on the connection that is open and on no other: whoever is there has told who it is.
+    /// One request, one reply, on the connection that is [vouched for](Link::is_vouched_for) and on no other.
     ///
     /// # Errors
-    /// [`Error::Closed`], with nothing sent, when none is open.
+    /// [`Error::Closed`], with nothing sent, when there is none.
     pub async fn exchange_here(&mut self, request: &[u8]) -> Result<Reply, Error> {
-        if !self.is_open() {
+        if !self.is_vouched_for() {
             return Err(Error::Closed);
         }
         let outcome = self.try_exchange(request).await;
@@ -97,7 +109,7 @@ impl Link {
         let mut client = match self.client.take() {
             Some(client) => client,
             None => {
-                self.replies = 0;
+                (self.replies, self.vouched) = (0, false);
                 self.connect().await?
             }
         };

@@ -76,7 +76,7 @@ impl Owner {
         for action in actions {
             in_time(deadline)?;
             // A new connection is asked for its identity, and the relay's position, before it is told anything.
-            let reading = match self.reading.clone().filter(|_| self.link.is_open()) {
+            let reading = match self.reading.clone().filter(|_| self.link.is_vouched_for()) {
                 Some(reading) if *action != Action::Refresh => reading,
                 _ => self.read().await?,
             };
@@ -126,7 +126,7 @@ impl Owner {
             if self.link.closes_after_each_reply() {
                 return self.link.exchange(request, repeatable).await;
             }
-            let is_open = self.link.is_open();
+            let is_open = self.link.is_vouched_for();
             match self.link.exchange_here(request).await {
                 Err(error) if error.is_lost_connection() && (repeatable || !is_open) => {
                     self.read().await?;
