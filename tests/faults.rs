@@ -39,8 +39,8 @@ fn faults() -> Vec<(&'static str, Behaviour, Seen)> {
     vec![
         ("closes its port", Behaviour { deaf: true, ..normal() }, Seen::Offline),
         ("never answers", reply(Reply::Silence), Seen::Offline),
-        ("answers just in time", delay(800), Seen::Served),
-        ("answers just too late", delay(1200), Seen::Offline),
+        ("answers late, but in time", delay(400), Seen::Served),
+        ("answers too late", delay(1600), Seen::Offline),
         ("one byte at a time", Behaviour { fragment: 1, ..normal() }, Seen::Served),
         ("half a frame, then closes", reply(Reply::Half), Seen::Offline),
         ("resets mid-reply", reply(Reply::Reset), Seen::Offline),
