@@ -5,9 +5,8 @@
 mod support;
 
 use std::fs;
-use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use kasa2mqtt::sim::plug::SimPlug;
@@ -16,6 +15,7 @@ use serde_json::Value;
 use support::bridge::Bridge;
 use support::broker::AnyBroker;
 use support::house::{FREE, config};
+use support::log::Logged;
 use support::peers::cache;
 use support::watcher::Watcher;
 use tokio::task::JoinSet;
@@ -23,36 +23,6 @@ use tokio::task::JoinSet;
 /// In python-kasa 0.12.0.
 const PLUGS: usize = 57;
 const BULBS: usize = 28;
-
-/// All that is logged, from `info` on.
-#[derive(Clone, Default)]
-struct Logged(Arc<Mutex<Vec<u8>>>);
-
-impl Logged {
-    fn start() -> Logged {
-        let logged = Logged::default();
-        let writer = logged.clone();
-        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false);
-        tracing::subscriber::set_global_default(subscriber.finish()).unwrap();
-        logged
-    }
-
-    fn lines(&self, is: impl Fn(&str) -> bool) -> Vec<String> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        text.lines().filter(|line| is(line)).map(str::to_string).collect()
-    }
-}
-
-impl io::Write for Logged {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// One dump, as text and as JSON.
 struct Dump {
@@ -225,7 +195,7 @@ async fn check_bulb(dump: Dump, number: usize, broker: Arc<AnyBroker>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs the dumps: tests/run"]
 async fn every_dumped_device_is_served_or_left_alone() {
-    let logged = Logged::start();
+    let logged = Logged::start(tracing::Level::INFO);
     let broker = Arc::new(AnyBroker::embedded().await);
     let (bulbs, plugs): (Vec<Dump>, Vec<Dump>) = Dump::all().into_iter().partition(Dump::is_bulb);
     assert_eq!((plugs.len(), bulbs.len()), (PLUGS, BULBS));

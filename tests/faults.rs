@@ -3,8 +3,6 @@
 
 mod support;
 
-use std::io;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use kasa2mqtt::cli::simulate::mac;
@@ -16,6 +14,7 @@ use serde_json::{Value, json};
 use support::bridge::Bridge;
 use support::broker::AnyBroker;
 use support::house::{FREE, config};
+use support::log::Logged;
 use support::watcher::Watcher;
 
 const PLUGS: usize = 50;
@@ -39,8 +38,8 @@ fn faults() -> Vec<(&'static str, Behaviour, Seen)> {
     vec![
         ("closes its port", Behaviour { deaf: true, ..normal() }, Seen::Offline),
         ("never answers", reply(Reply::Silence), Seen::Offline),
-        ("answers just in time", delay(800), Seen::Served),
-        ("answers just too late", delay(1200), Seen::Offline),
+        ("answers late, but in time", delay(400), Seen::Served),
+        ("answers too late", delay(1600), Seen::Offline),
         ("one byte at a time", Behaviour { fragment: 1, ..normal() }, Seen::Served),
         ("half a frame, then closes", reply(Reply::Half), Seen::Offline),
         ("resets mid-reply", reply(Reply::Reset), Seen::Offline),
@@ -94,35 +93,13 @@ fn nonsense() -> Vec<(Value, Option<&'static str>)> {
     ]
 }
 
-/// All that is logged, from `warn` on.
-#[derive(Clone, Default)]
-struct Logged(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Logged {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 async fn simulator(plug: SimPlug) -> Simulator {
     Simulator::start(plug, FREE).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn broken_plugs_hurt_nobody_else_and_are_told_of_honestly() {
-    let logged = Logged::default();
-    let writer = logged.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::WARN)
-        .with_writer(move || writer.clone())
-        .with_ansi(false);
-    tracing::subscriber::set_global_default(subscriber.finish()).unwrap();
-
+    let logged = Logged::start(tracing::Level::WARN);
     let broker = AnyBroker::embedded().await;
     let watcher = Watcher::connect(broker.address()).await;
     watcher.subscribe("kasa/#").await;
@@ -238,12 +215,11 @@ async fn broken_plugs_hurt_nobody_else_and_are_told_of_honestly() {
     }
     assert!(watcher.mark() > healed);
     // One line when a plug goes, whatever is wrong with it; those that come and go may go several times.
-    let log = String::from_utf8(logged.0.lock().unwrap().clone()).unwrap();
     for (number, (what, _, seen)) in faults.iter().enumerate() {
         let name = format!("\"plug-{}\"", healthy + number);
-        let lines = log.lines().filter(|line| line.contains(&name) && line.contains("offline")).count();
+        let lines = logged.lines(|line| line.contains(&name) && line.contains("offline")).len();
         let expected = if *seen == Seen::Offline { 1..=1 } else { 0..=20 };
         assert!(expected.contains(&lines), "{what}: {lines} lines");
     }
-    assert!(log.lines().filter(|line| line.contains("kasa2mqtt")).count() < 100, "{log}");
+    assert!(logged.lines(|line| line.contains("kasa2mqtt")).len() < 100);
 }

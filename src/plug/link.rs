@@ -63,6 +63,8 @@ pub struct Link {
     deadline: Duration,
     access: Access,
     open: Option<Transport>,
+    /// Whoever is at the other end of this connection has said who it is.
+    vouched: bool,
     protocol: Protocol,
     /// Replies on this connection.
     replies: u32,
@@ -85,6 +87,7 @@ impl Link {
             deadline,
             access,
             open: None,
+            vouched: false,
             protocol: Protocol::default(),
             replies: 0,
             brief: 0,
@@ -105,6 +108,16 @@ impl Link {
     /// What was spoken last, for people to know.
     pub fn protocol(&self) -> Protocol {
         self.protocol
+    }
+
+    /// Whether a connection is open at whose other end the plug has said who it is.
+    pub fn is_vouched_for(&mut self) -> bool {
+        self.is_open() && self.vouched
+    }
+
+    /// On the connection that is open now, if one is, the right plug has answered.
+    pub fn vouch(&mut self) {
+        self.vouched = self.open.is_some();
     }
 
     /// Whether the plug ends each connection after one reply, as many do. One that ended so is no proof: the plug may
@@ -142,12 +155,12 @@ impl Link {
         }
     }
 
-    /// One request, one reply, on the connection that is open and on no other: whoever is there has told who it is.
+    /// One request, one reply, on the connection that is [vouched for](Link::is_vouched_for) and on no other.
     ///
     /// # Errors
-    /// [`Error::Closed`], with nothing sent, when none is open.
+    /// [`Error::Closed`], with nothing sent, when there is none.
     pub async fn exchange_here(&mut self, request: &[u8]) -> Result<Reply, Error> {
-        if !self.is_open() {
+        if !self.is_vouched_for() {
             return Err(Error::Closed);
         }
         let outcome = self.try_exchange(request).await;
@@ -174,7 +187,7 @@ impl Link {
         let mut open = match self.open.take() {
             Some(open) => open,
             None => {
-                self.replies = 0;
+                (self.replies, self.vouched) = (0, false);
                 self.contact().await?
             }
         };

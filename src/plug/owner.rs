@@ -124,7 +124,7 @@ impl Owner {
         let now = Instant::now().into_std();
         let mut news = None;
         // Whoever answers on a new connection is asked for its identity first.
-        if self.schedule.next() <= now || !self.link.is_open() {
+        if self.schedule.next() <= now || !self.link.is_vouched_for() {
             news = Some(self.poll().await);
         }
         if !self.may_ask() {
@@ -212,6 +212,7 @@ impl Owner {
             self.link.close();
             return Err(Error::WrongPlug { expected, found });
         }
+        self.link.vouch();
         let now = Instant::now().into_std();
         if self.reading.as_deref().is_none_or(|before| is_another_kind(before, &sysinfo.reading)) {
             self.known = Known::new(&sysinfo);

@@ -6,6 +6,7 @@ pub mod bridge;
 pub mod broker;
 pub mod hours;
 pub mod house;
+pub mod log;
 pub mod mosquitto;
 pub mod netns;
 pub mod peers;

@@ -76,7 +76,7 @@ impl Owner {
         for action in actions {
             in_time(deadline)?;
             // A new connection is asked for its identity, and the relay's position, before it is told anything.
-            let reading = match self.reading.clone().filter(|_| self.link.is_open()) {
+            let reading = match self.reading.clone().filter(|_| self.link.is_vouched_for()) {
                 Some(reading) if *action != Action::Refresh => reading,
                 _ => self.read().await?,
             };
@@ -110,7 +110,7 @@ impl Owner {
     }
 
     /// Tells the plug something, and nobody else: on a connection on which it has said who it is. Nothing is begun after
-    /// `deadline`; what is not `repeatable` is not sent twice.
+    /// `deadline`; what is not `repeatable` is not sent twice, unless it certainly was not carried out.
     ///
     /// A plug that closes after each reply has to be told on another connection, right after it has said who it is; but
     /// only when that is its habit. One connection that ends early may mean that the plug has gone and another has its
@@ -126,7 +126,7 @@ impl Owner {
             if self.link.closes_after_each_reply() {
                 return self.link.exchange(request, repeatable).await;
             }
-            let is_open = self.link.is_open();
+            let is_open = self.link.is_vouched_for();
             match self.link.exchange_here(request).await {
                 Err(error) if error.is_lost_connection() && (repeatable || !is_open || error.is_undone()) => {
                     self.read().await?;
