@@ -79,6 +79,7 @@ const FLOORS: &[&str] = &[
     "broker",
     // The whole.
     "config",
+    "descriptors",
     "app",
     "sim::discovery",
     "sim::json",
