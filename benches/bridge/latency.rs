@@ -13,8 +13,11 @@ use crate::stage::{Stage, Took};
 const INTERVAL: Duration = Duration::from_secs(10);
 const PLUGS: usize = 20;
 
-/// Pause between two commands: the house is idle.
-const PAUSE: Duration = Duration::from_millis(10);
+/// Pause before each command: the house is idle, and no packet waits for the delayed acknowledgement of another.
+const PAUSE: Duration = Duration::from_millis(60);
+
+/// Pause of somebody in a hurry.
+const SHORT_PAUSE: Duration = Duration::from_millis(10);
 
 /// 20 plugs, one command at a time; the floor is measured between them. Returns the commands for comparison.
 pub fn idle(options: &Options, plugs: &Plugs, report: &mut Report) -> Vec<Took> {
