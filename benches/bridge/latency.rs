@@ -16,9 +16,6 @@ const PLUGS: usize = 20;
 /// Pause before each command: the house is idle, and no packet waits for the delayed acknowledgement of another.
 const PAUSE: Duration = Duration::from_millis(60);
 
-/// Pause of somebody in a hurry.
-const SHORT_PAUSE: Duration = Duration::from_millis(10);
-
 /// 20 plugs, one command at a time; the floor is measured between them. Returns the commands for comparison.
 pub fn idle(options: &Options, plugs: &Plugs, report: &mut Report) -> Vec<Took> {
     let mut stage = Stage::set(options, plugs, PLUGS, INTERVAL);
