@@ -12,7 +12,7 @@ use crate::options::{Options, name};
 use crate::plugs::Plugs;
 
 /// The binary that cargo built beside this program.
-pub const BINARY: &str = env!("CARGO_BIN_EXE_kasa2mqtt");
+const BINARY: &str = env!("CARGO_BIN_EXE_kasa2mqtt");
 
 pub struct Bridge {
     child: Child,
@@ -42,8 +42,11 @@ impl Bridge {
             }
             None => {
                 let config = configure(folder.path(), broker, plugs, count, interval);
-                let mut command = Command::new(BINARY);
-                command.args(["run", "-c", &config]);
+                let binary = options.binary.as_deref().unwrap_or(Path::new(BINARY));
+                let line =
+                    format!("exec {} \"$0\" run -c \"$1\"", options.under.as_deref().unwrap_or_default());
+                let mut command = Command::new("sh");
+                command.args(["-c", &line]).arg(binary).arg(config);
                 command
             }
         };
@@ -71,13 +74,7 @@ impl Drop for Bridge {
 }
 
 /// Writes a configuration of ours and returns its path.
-pub fn configure(
-    folder: &Path,
-    broker: SocketAddr,
-    plugs: &Plugs,
-    count: usize,
-    interval: Duration,
-) -> String {
+fn configure(folder: &Path, broker: SocketAddr, plugs: &Plugs, count: usize, interval: Duration) -> String {
     let mut config = format!(
         "[mqtt]\nurl = \"mqtt://{broker}\"\n[poll]\ninterval = \"{}\"\n",
         humantime::format_duration(interval)

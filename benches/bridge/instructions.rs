@@ -5,7 +5,6 @@
 use std::process::Command;
 use std::time::Duration;
 
-use crate::bridge::BINARY;
 use crate::options::Options;
 use crate::plugs::Plugs;
 use crate::report::Report;
@@ -14,26 +13,15 @@ use crate::stage::Stage;
 const PLUGS: usize = 20;
 
 pub fn count(options: &Options, plugs: &Plugs, report: &mut Report) {
-    if Command::new("valgrind").arg("--version").output().is_err() {
-        report.row("instructions", "not counted", "valgrind is missing", "");
+    if options.bridge.is_some() || Command::new("valgrind").arg("--version").output().is_err() {
+        report.row("instructions", "not counted", "it takes valgrind, and a binary of ours", "");
         return;
     }
-    let binary = std::env::var("KASA2MQTT_BENCH_PROFILED").unwrap_or(BINARY.into());
     let folder = tempfile::TempDir::new().expect("a temporary folder");
-    let keep = std::env::var("KASA2MQTT_BENCH_CALLGRIND").ok();
     let run = |name: &str, window: Duration, commands: usize| {
-        let out = match &keep {
-            Some(folder) => std::path::Path::new(folder).join(format!("callgrind.{name}")),
-            None => folder.path().join(name),
-        };
-        // The configuration is made by the line, because valgrind stands before the binary.
-        let line = format!(
-            "{{ printf '[mqtt]\\nurl = \"mqtt://%s\"\\n[poll]\\ninterval = \"%ss\"\\n' $BENCH_BROKER $BENCH_INTERVAL; \
-             while read -r host name; do printf '[[plug]]\\nhost = \"%s\"\\nname = \"%s\"\\n' $host $name; done <$BENCH_PLUGS; \
-             }} >$BENCH_PLUGS.toml; exec valgrind -q --tool=callgrind --callgrind-out-file={} {binary} run -c $BENCH_PLUGS.toml",
-            out.display()
-        );
-        let options = Options { bridge: Some(line), ..options.clone() };
+        let out = options.keep.as_deref().unwrap_or(folder.path()).join(format!("callgrind.{name}"));
+        let under = format!("valgrind -q --tool=callgrind --callgrind-out-file={}", out.display());
+        let options = Options { under: Some(under), ..options.clone() };
         let before = plugs.polls();
         let mut stage = Stage::set(&options, plugs, PLUGS, Duration::from_secs(1));
         for command in 0..commands {

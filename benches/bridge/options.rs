@@ -1,6 +1,7 @@
 //! What can be measured, and of which bridge.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
@@ -15,6 +16,15 @@ pub struct Options {
     /// BENCH_BROKER (host:port), BENCH_INTERVAL (seconds) and BENCH_PLUGS (a file of lines `address:port name`).
     #[arg(long, value_name = "LINE")]
     pub bridge: Option<String>,
+    /// Another binary of ours: one with names in it for a profiler, or an older one.
+    #[arg(long, value_name = "FILE", conflicts_with = "bridge")]
+    pub binary: Option<PathBuf>,
+    /// A program, with its options, that runs our binary in its own process, such as valgrind.
+    #[arg(long, value_name = "LINE", conflicts_with = "bridge")]
+    pub under: Option<String>,
+    /// Where to leave what callgrind writes.
+    #[arg(long, value_name = "FOLDER")]
+    pub keep: Option<PathBuf>,
     /// A broker that runs, instead of a mosquitto of our own.
     #[arg(long, value_name = "HOST:PORT")]
     pub broker: Option<SocketAddr>,
