@@ -24,7 +24,6 @@ use crate::bridge::render;
 use crate::bridge::topics::Topics;
 use crate::broker::{self, Broker};
 use crate::config::Config;
-use crate::descriptors;
 use crate::mqtt::connection::Will;
 use crate::mqtt::session::{self, Event, Identity};
 use crate::mqtt::settings::BrokerUrl;
@@ -75,7 +74,6 @@ pub enum Error {
 
 /// Runs the bridge until `shutdown` completes, somebody asks for a restart, or a part of it fails.
 pub async fn run(config: &Config, shutdown: impl Future<Output = ()>) -> Result<Ended, Error> {
-    descriptors::prepare(config.plug.len());
     let (mut broker, url) = broker(config).await?;
     let ended = tokio::select! {
         ended = bridge(config, url, shutdown) => ended,

@@ -1,10 +1,11 @@
 //! How many files this process may hold open, and how many plugs' connections fit in there.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tracing::warn;
+
+use crate::plug::room::Room;
 
 /// Descriptors that are not plugs' connections: standard streams, event queue, signals, the broker, a resolver or two,
-/// and connections that are opened before an old one is gone.
+/// a search of the network.
 const OTHERS: u64 = 64;
 
 /// Raises the limit of open files as far as the system allows, and returns it.
@@ -16,46 +17,15 @@ pub fn raise() -> u64 {
     reached.unwrap_or(u64::MAX)
 }
 
-/// How many of `plugs` may keep their connection open between polls under a limit of open files. The others connect
-/// for each poll: slower, but served.
-pub fn connections_to_keep(limit: u64, plugs: usize) -> usize {
-    // Those that connect for each poll need descriptors too, for a moment: a tenth of what there is.
-    let room = limit.saturating_sub(OTHERS);
-    match usize::try_from(room).unwrap_or(usize::MAX) {
-        room if room >= plugs => plugs,
-        room => room - room.div_ceil(10),
-    }
-}
-
-/// The same for this process, with its limit raised; says so when it does not suffice.
-pub fn prepare(plugs: usize) -> usize {
-    let limit = raise();
-    let kept = connections_to_keep(limit, plugs);
-    if kept < plugs {
-        let needed = plugs as u64 + OTHERS;
-        warn!(limit, needed, "{plugs} plugs need more open files than allowed: {kept} keep their connection");
-    }
-    kept
+/// Room for as many plugs' connections as fit under the limit, once it is raised.
+pub fn room() -> Room {
+    let connections = raise().saturating_sub(OTHERS);
+    Room::new(usize::try_from(connections).unwrap_or(usize::MAX))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn everybody_keeps_a_connection_while_there_is_room() {
-        assert_eq!(connections_to_keep(1024, 0), 0);
-        assert_eq!(connections_to_keep(1024, 960), 960);
-        assert_eq!(connections_to_keep(u64::MAX, 1_000_000), 1_000_000);
-    }
-
-    #[test]
-    fn a_limit_that_is_too_low_leaves_room_for_the_others_to_take_turns() {
-        assert_eq!(connections_to_keep(1024, 961), 864);
-        assert_eq!(connections_to_keep(1024, 10_000), 864);
-        assert_eq!(connections_to_keep(64, 10), 0);
-        assert_eq!(connections_to_keep(0, 10), 0);
-    }
 
     #[test]
     fn the_limit_never_falls() {

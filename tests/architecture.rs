@@ -28,6 +28,7 @@ const FLOORS: &[&str] = &[
     "plug::agenda",
     "plug::schedule",
     "plug::client",
+    "plug::room",
     "plug::link",
     "plug::scan::found",
     "plug::scan::probe",

@@ -10,8 +10,10 @@ use tokio::task::JoinSet;
 use crate::bridge::core::Wish;
 use crate::bridge::plug::PlugNo;
 use crate::config::Config;
+use crate::descriptors;
 use crate::plug::clock::Keeper;
 use crate::plug::owner::{self, Wall};
+use crate::plug::room::Room;
 use crate::plug::scan;
 use crate::plug::scan::found::Found;
 use crate::plug::settings::Poll;
@@ -25,6 +27,7 @@ pub(super) struct Hands {
     poll: Poll,
     keeper: Arc<Keeper>,
     wall: Wall,
+    room: Arc<Room>,
     search: scan::Options,
     /// First polls come at a random moment within this time.
     spread: Duration,
@@ -42,6 +45,7 @@ impl Hands {
             poll: config.poll.clone(),
             keeper: Arc::new(config.clock.keeper()),
             wall: Arc::new(SystemTime::now),
+            room: Arc::new(descriptors::room()),
             search: scan::Options {
                 broadcast: config.scan.targets.is_empty(),
                 targets: config.scan.targets.clone(),
@@ -69,6 +73,7 @@ impl Hands {
                     energy_interval: self.poll.energy_interval,
                     timeout: self.poll.timeout,
                     first_poll: self.spread.min(interval).mul_f64(fastrand::f64()),
+                    room: Arc::clone(&self.room),
                     keeper: Arc::clone(&self.keeper),
                     wall: Arc::clone(&self.wall),
                 };

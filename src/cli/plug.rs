@@ -14,6 +14,7 @@ use crate::plug::error::{Error, unsupported};
 use crate::plug::owner::{Owner, Settings};
 use crate::plug::raw;
 use crate::plug::reading::Reading;
+use crate::plug::room::Room;
 use crate::plug::settings::HostPort;
 
 use super::table;
@@ -154,6 +155,7 @@ fn settings(arguments: &Plug) -> Settings {
         energy_interval: Duration::from_secs(60),
         timeout: arguments.timeout,
         first_poll: Duration::ZERO,
+        room: Arc::new(Room::unlimited()),
         // To look at a plug must not change it.
         keeper: Arc::new(Keeper { set: Set::Never, zone: TimeZone::system() }),
         wall: Arc::new(SystemTime::now),

@@ -2,6 +2,7 @@
 //!
 //! This is where a second transport (KLAP) will choose between connections; nothing above sees which one is in use.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -10,6 +11,7 @@ use tokio::time::timeout;
 use super::client::Client;
 use super::error::Error;
 use super::reply::Reply;
+use super::room::{Room, Seat};
 
 /// So many connections in a row that ended after one reply show a plug's habit.
 const PROOF_OF_HABIT: u32 = 3;
@@ -20,26 +22,34 @@ pub struct Link {
     host: String,
     port: u16,
     deadline: Duration,
-    client: Option<Client<TcpStream>>,
+    connection: Option<Connection>,
+    room: Arc<Room>,
     /// Replies on this connection.
     replies: u32,
     /// Connections in a row that ended after one reply.
     brief: u32,
 }
 
+#[derive(Debug)]
+struct Connection {
+    client: Client<TcpStream>,
+    _seat: Seat,
+}
+
 impl Link {
-    /// A way to `host` (address or name) that gives every connect and every exchange `deadline`.
-    pub fn new(host: &str, port: u16, deadline: Duration) -> Link {
-        Link { host: host.into(), port, deadline, client: None, replies: 0, brief: 0 }
+    /// A way to `host` (address or name) that gives every connect and every exchange `deadline`, and connects when
+    /// there is `room`.
+    pub fn new(host: &str, port: u16, deadline: Duration, room: Arc<Room>) -> Link {
+        Link { host: host.into(), port, deadline, connection: None, room, replies: 0, brief: 0 }
     }
 
     /// Whether a connection is open, as far as can be told without asking the plug.
     pub fn is_open(&mut self) -> bool {
         // A plug that closed while idle, or talks unasked, is noticed here and not by the next request.
-        if self.client.as_ref().is_some_and(|client| !is_silent(client.stream())) {
+        if self.connection.as_ref().is_some_and(|open| !is_silent(open.client.stream())) {
             self.lost();
         }
-        self.client.is_some()
+        self.connection.is_some()
     }
 
     /// Whether the plug ends each connection after one reply, as many do. One that ended so is no proof: the plug may
@@ -49,19 +59,26 @@ impl Link {
     }
 
     fn lost(&mut self) {
-        self.client = None;
+        self.connection = None;
         self.brief = if self.replies == 1 { self.brief.saturating_add(1) } else { 0 };
     }
 
     /// Goes to another address from now on.
     pub fn move_to(&mut self, host: &str, port: u16) {
-        self.client = None;
+        self.connection = None;
         (self.host, self.port) = (host.into(), port);
     }
 
     /// Gives up the connection.
     pub fn close(&mut self) {
-        self.client = None;
+        self.connection = None;
+    }
+
+    /// Nothing more is to be said for now: gives up the connection if others need the room.
+    pub fn rest(&mut self) {
+        if self.connection.is_some() && self.room.is_crowded() {
+            self.close();
+        }
     }
 
     /// One request, one reply. On a connection that was used before, an end of the connection is taken for the plug's
@@ -79,28 +96,30 @@ impl Link {
 
     async fn try_exchange(&mut self, request: &[u8]) -> Result<Reply, Error> {
         // Taken, and put back only when all went well: a failure, or this future dropped, closes the connection.
-        let mut client = match self.client.take() {
-            Some(client) => client,
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
             None => {
                 self.replies = 0;
                 self.connect().await?
             }
         };
-        let body = client.exchange(request, self.deadline).await?;
+        let body = connection.client.exchange(request, self.deadline).await?;
         let reply = Reply::parse(&body)?;
         self.replies = self.replies.saturating_add(1);
         if self.replies > 1 {
             self.brief = 0;
         }
-        match client.is_usable() {
-            true => self.client = Some(client),
+        match connection.client.is_usable() {
+            true => self.connection = Some(connection),
             // The firmware of 2016 says by a length of zero that it closes.
             false => self.lost(),
         }
         Ok(reply)
     }
 
-    async fn connect(&self) -> Result<Client<TcpStream>, Error> {
+    async fn connect(&self) -> Result<Connection, Error> {
+        // Waiting for others is not the plug's fault, so it has no deadline.
+        let seat = self.room.enter().await;
         let connecting = TcpStream::connect((self.host.as_str(), self.port));
         let stream = timeout(self.deadline, connecting)
             .await
@@ -108,7 +127,7 @@ impl Link {
             .map_err(|error| Error::Connect(error.to_string()))?;
         // Requests are single writes that wait for nothing.
         stream.set_nodelay(true)?;
-        Ok(Client::new(stream))
+        Ok(Connection { client: Client::new(stream), _seat: seat })
     }
 }
 

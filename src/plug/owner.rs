@@ -20,6 +20,7 @@ use super::link::Link;
 use super::mac::Mac;
 use super::reading::Reading;
 use super::request;
+use super::room::Room;
 use super::schedule::Schedule;
 use super::sysinfo::Sysinfo;
 
@@ -48,6 +49,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// Time from now to the first poll.
     pub first_poll: Duration,
+    /// Where its connection finds room.
+    pub room: Arc<Room>,
     /// What its clock ought to show.
     pub keeper: Arc<Keeper>,
     /// The time of day.
@@ -77,7 +80,7 @@ impl Owner {
         let first = Instant::now().into_std() + settings.first_poll;
         let phase = settings.interval.mul_f64(fastrand::f64());
         Owner {
-            link: Link::new(&settings.host, settings.port, settings.timeout),
+            link: Link::new(&settings.host, settings.port, settings.timeout, Arc::clone(&settings.room)),
             schedule: Schedule::new(settings.interval, first, phase),
             mac: settings.mac,
             reading: None,
@@ -119,6 +122,12 @@ impl Owner {
 
     /// Does what is due: a poll, or one of the rarer questions. `None` when it came to nothing new.
     pub async fn act(&mut self) -> Option<Result<Arc<Reading>, Error>> {
+        let news = self.do_what_is_due().await;
+        self.link.rest();
+        news
+    }
+
+    async fn do_what_is_due(&mut self) -> Option<Result<Arc<Reading>, Error>> {
         let now = Instant::now().into_std();
         let mut news = None;
         // Whoever answers on a new connection is asked for its identity first.

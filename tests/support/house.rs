@@ -10,6 +10,7 @@ use kasa2mqtt::config::Config;
 use kasa2mqtt::mqtt::settings::BrokerUrl;
 use kasa2mqtt::plug::clock::{Keeper, Set};
 use kasa2mqtt::plug::owner;
+use kasa2mqtt::plug::room::Room;
 use kasa2mqtt::plug::settings::{HostPort, Plug};
 use kasa2mqtt::sim::model::Model;
 use kasa2mqtt::sim::plug::SimPlug;
@@ -62,6 +63,7 @@ pub fn owner(address: SocketAddr, interval: Duration) -> owner::Settings {
         energy_interval: Duration::from_secs(60),
         timeout: Duration::from_secs(1),
         first_poll: Duration::ZERO,
+        room: Arc::new(Room::unlimited()),
         keeper: Arc::new(Keeper { set: Set::Never, zone: TimeZone::UTC }),
         wall: Arc::new(SystemTime::now),
     }
