@@ -1,12 +1,13 @@
 //! More plugs than the limit of open files has room for: all are served, by turns.
+#![cfg(feature = "embedded-broker")]
 
 mod support;
 
 use std::process::{Command, Stdio};
 
 use support::bridge::Program;
+use support::broker::AnyBroker;
 use support::house::plugs;
-use support::mosquitto::Mosquitto;
 use support::watcher::Watcher;
 
 /// Room for 16 connections beside what the program needs for itself (`src/descriptors.rs`).
@@ -16,7 +17,7 @@ const PLUGS: usize = 40;
 #[tokio::test(flavor = "multi_thread")]
 async fn all_are_served_and_it_says_why_some_connect_for_each_poll() {
     let plugs = plugs(&["HS110-G1"; PLUGS]).await;
-    let broker = Mosquitto::start().await;
+    let broker = AnyBroker::embedded().await;
     let watcher = Watcher::connect(broker.address()).await;
     watcher.subscribe("kasa/#").await;
 
