@@ -42,6 +42,7 @@ pub mod bridge;
 pub mod broker;
 pub mod cli;
 pub mod config;
+pub mod descriptors;
 pub mod mqtt;
 pub mod plug;
 pub mod secret;

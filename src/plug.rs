@@ -18,6 +18,7 @@ pub mod raw;
 pub mod reading;
 pub mod reply;
 pub mod request;
+pub mod room;
 pub mod scan;
 pub mod schedule;
 pub mod settings;

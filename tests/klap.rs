@@ -48,7 +48,10 @@ fn ports(plug: &Simulator) -> Ports {
 }
 
 fn settings(plug: &Simulator, account: Account) -> Settings {
-    Settings { access: Access { account, ports: ports(plug) }, ..house::owner(plug.address(), SELDOM) }
+    Settings {
+        access: Access { account, ports: ports(plug), ..Access::default() },
+        ..house::owner(plug.address(), SELDOM)
+    }
 }
 
 fn owner(plug: &Simulator) -> Owner {
@@ -123,7 +126,7 @@ async fn a_plug_that_does_not_say_where_its_server_is_is_asked_at_the_usual_port
         let plug = plug("HS100-G3", behaviour(version)).await;
         let klap = plug.klap().unwrap();
         let ports = Ports { discovery: 1, http: klap.http.port() };
-        let access = Access { account: account("secret"), ports };
+        let access = Access { account: account("secret"), ports, ..Access::default() };
         let settings = Settings { access, ..house::owner(plug.address(), SELDOM) };
         assert!(read(&mut Owner::new(&settings)).await.is_ok(), "{version:?}");
     }

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use crate::bridge::core::Wish;
 use crate::bridge::plug::PlugNo;
 use crate::config::Config;
+use crate::descriptors;
 use crate::plug::clock::Keeper;
 use crate::plug::link::Access;
 use crate::plug::mac::Mac;
@@ -45,7 +46,11 @@ impl Hands {
         let count = u32::try_from(config.plug.len()).unwrap_or(u32::MAX);
         Hands {
             poll: config.poll.clone(),
-            access: Access { account: config.kasa.clone(), ports: config.ports },
+            access: Access {
+                account: config.kasa.clone(),
+                ports: config.ports,
+                room: Arc::new(descriptors::room()),
+            },
             exceptions: config.plug.iter().filter(|plug| plug.account().is_given()).cloned().collect(),
             keeper: Arc::new(config.clock.keeper()),
             wall: Arc::new(SystemTime::now),
@@ -111,7 +116,8 @@ impl Hands {
             None => plug.host.as_ref() == Some(address),
         };
         let own = self.exceptions.iter().find(is_meant).map(Plug::account);
-        Access { account: own.unwrap_or_else(|| self.access.account.clone()), ports: self.access.ports }
+        let access = self.access.clone();
+        Access { account: own.unwrap_or(access.account), ..access }
     }
 
     pub fn post(&self, no: PlugNo, post: Post) {

@@ -4,6 +4,7 @@
 
 mod commands;
 mod roster;
+mod speech;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -18,9 +19,9 @@ use super::fleet::{self, Fleet};
 use super::memory::Memory;
 use super::message::Publish;
 use super::overview::{self, Vitals};
-use super::plug::{Outcome, Plug, PlugNo};
-use super::render::{self, Settings};
-use super::retained::{Owner, Projection, Retained, Role, Ticket};
+use super::plug::{Outcome, PlugNo};
+use super::render::Settings;
+use super::retained::{Owner, Projection, Role, Ticket};
 use super::retirement::Retirement;
 use super::search::Search;
 use super::spacing::Spacing;
@@ -71,6 +72,8 @@ pub struct Core {
     devices_at: Option<Instant>,
     devices: Option<Vec<u8>>,
     health: Option<Vec<u8>>,
+    /// What each plug's discovery was last rendered from, once the broker holds it.
+    described: HashMap<PlugNo, u64>,
     last_command: u64,
     warned: HashSet<String>,
 }
@@ -110,6 +113,7 @@ impl Core {
             devices_at: None,
             devices: None,
             health: None,
+            described: HashMap::new(),
             last_command: 0,
             warned: HashSet::new(),
         }
@@ -229,57 +233,6 @@ impl Core {
         }
     }
 
-    /// The next message for the broker: answers first, then what changed for somebody who waits, then the rest.
-    pub fn next_publish(&mut self, now: Instant) -> Option<Publish> {
-        if !self.connected {
-            return None;
-        }
-        loop {
-            if let Some(publish) = self.answers.pop_front().or_else(|| self.ready.pop_front()) {
-                return Some(publish);
-            }
-            if let Some(event) = self.events.pop_front() {
-                let (topic, payload) = (self.settings.topics.bridge("event"), event.to_string().into_bytes());
-                return Some(Publish { ticket: Ticket(0), topic, payload, retain: false });
-            }
-            let Some(owner) = self.projection.next_dirty() else {
-                self.birth.announced(now);
-                return None;
-            };
-            let publishes = self.differences(owner, now);
-            for (ticket, retained) in publishes {
-                if let (Owner::Plug(no), Role::Discovery) = (owner, retained.role) {
-                    self.spacing.announced(no, now);
-                }
-                let Retained { topic, payload, .. } = retained;
-                self.ready.push_back(Publish { ticket, topic, payload, retain: true });
-            }
-        }
-    }
-
-    /// What the broker is to be told of this owner now.
-    fn differences(&mut self, owner: Owner, now: Instant) -> Vec<(Ticket, Retained)> {
-        let Owner::Plug(no) = owner else {
-            let (devices, health) = (self.devices.as_deref(), self.health.as_deref());
-            let wanted = render::bridge(&self.settings, devices, health, self.stopping);
-            return self.projection.diff(owner, wanted, |_| false);
-        };
-        let Some(plug) = self.fleet.get(no) else {
-            let leaves = self.leaving.iter().any(|(_, leaving)| *leaving == no);
-            return self.projection.diff(owner, Vec::new(), |gone| leaves && gone.role != Role::Discovery);
-        };
-        let is_spaced = self.spacing.holds(no);
-        let retirement = &mut self.retirement;
-        let wanted = render::plug(&self.settings, plug, |topic, config| {
-            if !is_spaced {
-                retirement.complete(topic, config, now);
-            }
-        });
-        self.projection.diff(owner, wanted, |retained| {
-            (is_spaced && retained.role == Role::Discovery) || is_premature(plug, retained)
-        })
-    }
-
     fn follow(&mut self, now: Instant, no: PlugNo, outcome: Outcome) {
         let commanded = !outcome.ended.is_empty();
         for (command, result) in outcome.ended {
@@ -332,11 +285,6 @@ impl Core {
             self.projection.mark(owner, false);
         }
     }
-}
-
-/// Before its first complete reading nothing but a plug's availability is known: what an earlier bridge left stays.
-fn is_premature(plug: &Plug, retained: &Retained) -> bool {
-    plug.shown.is_none() && (retained.role != Role::Availability || retained.payload.is_empty())
 }
 
 #[cfg(test)]

@@ -3,13 +3,45 @@
 //! No key stands at a payload's root, in `device` or in `origin` that Home Assistant 2024.11 does not know: it would
 //! refuse the whole device.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use serde_json::{Map, Value, json};
 
 use crate::plug::reading::{Outlet, Reading};
 
 use super::components::Components;
+use super::plug::Plug;
 use super::settings::HomeAssistant;
 use super::topics::{Topics, device_id};
+
+/// Of everything in a plug that its payloads, and those of its outlets, are made of.
+pub fn fingerprint(plug: &Plug) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (&plug.name, plug.counts_energy).hash(&mut hasher);
+    if let Some(reading) = plug.shown.as_deref() {
+        // All of them, so that whoever adds a field decides where it belongs.
+        let Reading {
+            mac,
+            kind,
+            alias,
+            model,
+            hw_ver,
+            sw_ver,
+            device_id,
+            rssi: _,
+            led: _,
+            cloud: _,
+            protocol: _,
+            motion,
+            outlets,
+        } = reading;
+        (mac, kind, alias, model, hw_ver, sw_ver, device_id, motion.is_some()).hash(&mut hasher);
+        for Outlet { number, alias, brightness, emeter, .. } in outlets {
+            (number, alias, brightness.is_some(), emeter.is_some()).hash(&mut hasher);
+        }
+    }
+    hasher.finish()
+}
 
 /// The payload for one plug, or a strip as a whole, under the topic name `name`. `counts_energy` tells whether its meter
 /// was ever seen to have a counter.

@@ -68,9 +68,14 @@ pub fn bridge(
 }
 
 /// One plug's messages: none before it has a name, no state before its first complete reading. `complete` may add to a
-/// discovery config what is to be told of components that have gone.
-pub fn plug(settings: &Settings, plug: &Plug, mut complete: impl FnMut(&str, &mut Value)) -> Vec<Retained> {
+/// discovery config what is to be told of components that have gone; without it there are no discovery configs.
+pub fn plug(
+    settings: &Settings,
+    plug: &Plug,
+    complete: Option<impl FnMut(&str, &mut Value)>,
+) -> Vec<Retained> {
     let Settings { topics, homeassistant, .. } = settings;
+    let mut complete = complete.filter(|_| homeassistant.discovery);
     let Some(name) = &plug.name else { return Vec::new() };
     let availability = match plug.availability {
         Availability::Unknown => None,
@@ -81,7 +86,7 @@ pub fn plug(settings: &Settings, plug: &Plug, mut complete: impl FnMut(&str, &mu
     let mut wanted = Vec::from_iter(availability);
     let Some(reading) = &plug.shown else { return wanted };
     wanted.push(message(Role::State, topics.state(name), state::render(reading)));
-    if homeassistant.discovery {
+    if let Some(complete) = &mut complete {
         let mut config = discovery::plug(name, reading, plug.counts_energy, topics, homeassistant);
         let topic = topics.discovery(reading.mac, None);
         complete(&topic, &mut config);
@@ -90,7 +95,7 @@ pub fn plug(settings: &Settings, plug: &Plug, mut complete: impl FnMut(&str, &mu
     for outlet in reading.outlets.iter().filter(|_| reading.is_strip()) {
         let topic = topics.state(&Topics::outlet(name, outlet.number));
         wanted.push(message(Role::State, topic, state::outlet(outlet)));
-        if homeassistant.discovery {
+        if let Some(complete) = &mut complete {
             let mut config = discovery::outlet(name, reading, outlet, plug.counts_energy, topics);
             let topic = topics.discovery(reading.mac, Some(outlet.number));
             complete(&topic, &mut config);

@@ -89,6 +89,11 @@ impl Projection {
         self.urgent.is_empty() && self.dirty.is_empty()
     }
 
+    /// Whether somebody waits for what is to be said next.
+    pub fn has_urgent(&self) -> bool {
+        !self.urgent.is_empty()
+    }
+
     /// The next dirty owner, no longer dirty then.
     pub fn next_dirty(&mut self) -> Option<Owner> {
         if let Some(owner) = self.urgent.pop_front() {
@@ -102,6 +107,13 @@ impl Projection {
     /// Whether a message of this owner is not acknowledged yet.
     pub fn is_on_its_way(&self, owner: Owner) -> bool {
         self.held.get(&owner).is_some_and(|topics| topics.values().any(|held| held.on_its_way))
+    }
+
+    /// Whether the broker holds the owner's topics of this role as they were last rendered.
+    pub fn is_settled(&self, owner: Owner, role: Role) -> bool {
+        let topics = self.held.get(&owner).into_iter().flatten();
+        let mut held = topics.map(|(_, held)| held).filter(|held| held.role == role);
+        held.all(|held| !held.on_its_way && !held.forgotten)
     }
 
     /// Nobody is dirty any more; what changed is left unsaid.

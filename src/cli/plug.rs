@@ -14,7 +14,7 @@ use crate::plug::clock::{Keeper, Set};
 use crate::plug::command::{Action, Outlets, Switch};
 use crate::plug::error::{Error, unsupported};
 use crate::plug::klap::account::Account;
-use crate::plug::link::{Access, Ports};
+use crate::plug::link::Access;
 use crate::plug::owner::{Owner, Settings};
 use crate::plug::raw;
 use crate::plug::reading::Reading;
@@ -179,7 +179,7 @@ fn settings(arguments: &Plug) -> Settings {
     Settings {
         host: arguments.host.host.clone(),
         port: arguments.host.port,
-        access: Access { account, ports: Ports::default() },
+        access: Access { account, ..Access::default() },
         mac: None,
         interval: Duration::from_secs(5),
         energy_interval: Duration::from_secs(60),

@@ -8,6 +8,7 @@ mod announced;
 mod transport;
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -22,19 +23,22 @@ use super::klap::parts::parts;
 use super::klap::session::Session;
 use super::protocol::Protocol;
 use super::reply::Reply;
+use super::room::{Room, Seat};
 use announced::announced;
 use transport::Transport;
 
 /// A plug that knows none of our accounts is asked again after so much time, or when the account has changed.
 const REFUSED: Duration = Duration::from_secs(300);
 
-/// What it takes to reach plugs whose firmware closed port 9999.
+/// What it takes to reach a plug, beside its address.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
-    /// The account that they were set up with.
+    /// The account that it was set up with, in case its firmware closed port 9999.
     pub account: Account,
-    /// Where they listen.
+    /// Where it listens then.
     pub ports: Ports,
+    /// Where its connection finds room.
+    pub room: Arc<Room>,
 }
 
 /// Where plugs listen that closed port 9999; tests have others.
@@ -62,7 +66,7 @@ pub struct Link {
     port: u16,
     deadline: Duration,
     access: Access,
-    open: Option<Transport>,
+    open: Option<Open>,
     /// Whoever is at the other end of this connection has said who it is.
     vouched: bool,
     protocol: Protocol,
@@ -76,6 +80,12 @@ pub struct Link {
     one_by_one: bool,
     /// The accounts that the plug does not know, and until when it is not asked about them again.
     refused: Option<(Instant, Vec<Auth>)>,
+}
+
+#[derive(Debug)]
+struct Open {
+    transport: Transport,
+    _seat: Seat,
 }
 
 impl Link {
@@ -99,7 +109,7 @@ impl Link {
 
     /// Whether a connection is open, as far as can be told without asking the plug.
     pub fn is_open(&mut self) -> bool {
-        if self.open.as_ref().is_some_and(|open| !open.is_open()) {
+        if self.open.as_ref().is_some_and(|open| !open.transport.is_open()) {
             self.lost();
         }
         self.open.is_some()
@@ -140,6 +150,13 @@ impl Link {
     /// Gives up the connection.
     pub fn close(&mut self) {
         self.open = None;
+    }
+
+    /// Nothing more is to be said for now: gives up the connection if others need the room.
+    pub fn rest(&mut self) {
+        if self.open.is_some() && self.access.room.is_crowded() {
+            self.close();
+        }
     }
 
     /// One request, one reply. On a connection that was used before, an end of the connection is taken for the plug's
@@ -188,12 +205,14 @@ impl Link {
             Some(open) => open,
             None => {
                 (self.replies, self.vouched) = (0, false);
-                self.contact().await?
+                // Waiting for others is not the plug's fault, so it has no deadline.
+                let seat = self.access.room.enter().await;
+                Open { transport: self.contact().await?, _seat: seat }
             }
         };
-        self.protocol = open.protocol();
+        self.protocol = open.transport.protocol();
         let is_klap = self.protocol != Protocol::Xor;
-        let body = open.exchange(request, self.deadline).await.map_err(|error| match error {
+        let body = open.transport.exchange(request, self.deadline).await.map_err(|error| match error {
             // HTML, odd lengths and the like are how firmware says that the session is gone, or that the request was too
             // much for it (protocol.md 7).
             Error::Malformed(text) if is_klap => {
@@ -208,7 +227,7 @@ impl Link {
             self.brief = 0;
         }
         // A session that never outlives its first reply is begun anew for each request.
-        match open.is_usable() && !(is_klap && self.closes_after_each_reply()) {
+        match open.transport.is_usable() && !(is_klap && self.closes_after_each_reply()) {
             true => self.open = Some(open),
             // The firmware of 2016 says by a length of zero that it closes.
             false => self.lost(),

@@ -38,7 +38,7 @@ pub struct Settings {
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// How to reach it where it closed that port.
+    /// What else it takes to reach it.
     pub access: Access,
     /// Whose address it is, where that is known: nobody else is talked to there.
     pub mac: Option<Mac>,
@@ -121,6 +121,12 @@ impl Owner {
 
     /// Does what is due: a poll, or one of the rarer questions. `None` when it came to nothing new.
     pub async fn act(&mut self) -> Option<Result<Arc<Reading>, Error>> {
+        let news = self.do_what_is_due().await;
+        self.link.rest();
+        news
+    }
+
+    async fn do_what_is_due(&mut self) -> Option<Result<Arc<Reading>, Error>> {
         let now = Instant::now().into_std();
         let mut news = None;
         // Whoever answers on a new connection is asked for its identity first.

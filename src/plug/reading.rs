@@ -9,7 +9,7 @@ use super::protocol::Protocol;
 use super::timer::{NextAction, Timer, whole_seconds};
 
 /// What a device is, told by what its sysinfo says and never by a list of models.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A plug with one outlet.
     Plug,

@@ -99,6 +99,12 @@ impl Program {
         }
     }
 
+    /// Reads the rest of its output, so that it never waits for us.
+    pub fn drain(&mut self) {
+        let mut output = self.child.as_mut().unwrap().stdout.take().unwrap();
+        std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
+    }
+
     /// Sends a signal by its name, as in `kill -TERM`.
     pub fn signal(&self, name: &str) {
         let id = self.child.as_ref().unwrap().id().to_string();

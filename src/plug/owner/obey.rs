@@ -54,6 +54,7 @@ impl Owner {
     pub async fn obey(&mut self, actions: &[Action], deadline: std::time::Instant) -> Done {
         let mut reply = None;
         let outcome = self.carry_out(actions, deadline, &mut reply).await;
+        self.link.rest();
         match &outcome {
             Ok(()) => self.last_failure = None,
             Err(error) if error.is_contact_failure() => self.failed(error),
