@@ -46,6 +46,7 @@ async fn plugs(klap: Klap) -> (Vec<Simulator>, Ports) {
 fn config(broker: &AnyBroker, plugs: &[Simulator], ports: Ports, password: &str) -> Config {
     let mut config = house::config(Some(broker.address()), plugs);
     config.poll.interval = Duration::from_secs(1);
+    config.poll.timeout = Duration::from_secs(2);
     config.kasa = Account {
         username: Some("me@example.org".into()),
         password: Some(password.into()),
@@ -68,6 +69,28 @@ fn value(payload: &str) -> Value {
 
 fn state(on: &'static str) -> impl Fn(&str) -> bool {
     move |payload| value(payload)["state"] == on
+}
+
+/// A restart, a plug that refuses, and one that is gone for a while.
+async fn troubles_are_answered(klap: Klap, first: &Simulator, second: &Simulator, watcher: &Watcher) {
+    let account = Some("me@example.org:secret".to_string());
+    let habits = || Behaviour { klap: Some(klap), account: account.clone(), ..Behaviour::default() };
+    let from = watcher.mark();
+    watcher.publish("kasa/plug-0/set/reboot", "PRESS", false).await;
+    watcher.hear_after(from, "kasa/plug-0/result", |result| result.contains(r#""ok":true"#)).await;
+    watcher.publish("kasa/plug-0/set", "ON", false).await;
+    watcher.hear_after(from, "kasa/plug-0", state("ON")).await;
+    first.behave(Behaviour { refuse: true, ..habits() }).await;
+    watcher.publish("kasa/plug-0/set", "OFF", false).await;
+    watcher.hear_after(from, "kasa/plug-0/result", |result| result.contains("device_error")).await;
+    second.behave(Behaviour { deaf: true, ..habits() }).await;
+    watcher.publish("kasa/plug-1/set", "ON", false).await;
+    watcher.hear_after(from, "kasa/plug-1/result", |result| result.contains(r#""ok":false"#)).await;
+    watcher.hear_after(from, "kasa/plug-1/availability", |payload| payload == "offline").await;
+    first.behave(habits()).await;
+    second.behave(habits()).await;
+    watcher.publish("kasa/plug-1/get", "", false).await;
+    watcher.hear_after(from, "kasa/plug-1/availability", |payload| payload == "online").await;
 }
 
 async fn commands_and_presses_arrive(klap: Klap, protocol: &str) {
@@ -101,6 +124,7 @@ async fn commands_and_presses_arrive(klap: Klap, protocol: &str) {
     };
     watcher.hear("kasa/bridge/devices", names).await;
     assert!(!watcher.on("kasa/bridge/devices").iter().any(|payload| payload.contains("secret")));
+    troubles_are_answered(klap, &plugs[0], &plugs[1], &watcher).await;
 
     // A bridge that starts afresh says the same of them.
     let config_topic =
