@@ -195,6 +195,7 @@ async fn a_wrong_password_is_told_once_and_ends_with_offline() {
     assert!(!everything.iter().flatten().any(|payload| payload.contains("example.org")));
     // The port is opened in the app.
     plugs[0].speak(None).await;
+    watcher.publish("kasa/theirs/get", "", false).await;
     watcher.hear("kasa/theirs/availability", |payload| payload == "online").await;
 }
 
