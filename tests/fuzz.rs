@@ -17,6 +17,9 @@ use kasa2mqtt::plug::client::Client;
 use kasa2mqtt::plug::clock;
 use kasa2mqtt::plug::command::Outlets;
 use kasa2mqtt::plug::emeter::{DAYS, Emeter, REALTIME, energy_of};
+use kasa2mqtt::plug::klap::auth::{Auth, Version};
+use kasa2mqtt::plug::klap::keys::Keys;
+use kasa2mqtt::plug::klap::parts::parts;
 use kasa2mqtt::plug::raw;
 use kasa2mqtt::plug::reply::Reply;
 use kasa2mqtt::plug::scan::answer;
@@ -168,6 +171,29 @@ fn frames() {
                 assert!(reply.len() <= MAX_BODY);
             }
         });
+    });
+}
+
+#[test]
+fn klap_replies() {
+    let plain = br#"{"system":{"get_sysinfo":{"err_code":0}}}"#;
+    let auth = Auth::new(Version::V2, b"me@example.org", b"secret");
+    // After a first reply that was signed.
+    let session = || {
+        let mut keys = Keys::new(&auth, &[1; 16], &[2; 16]);
+        let (_, first) = keys.seal(b"{}");
+        keys.open(&first).unwrap();
+        keys
+    };
+    let (_, reply) = session().seal(plain);
+    feed(vec![reply], |wire| {
+        let mut keys = session();
+        keys.seal(plain);
+        if let Ok(opened) = keys.open(wire) {
+            assert_eq!(opened, plain, "what is not signed is not believed");
+        }
+        let together = parts(wire);
+        assert!(together.len() != 1 && together.iter().all(|part| parts(part).is_empty()));
     });
 }
 
