@@ -74,9 +74,9 @@ pub enum Error {
 
 /// Runs the bridge until `shutdown` completes, somebody asks for a restart, or a part of it fails.
 pub async fn run(config: &Config, shutdown: impl Future<Output = ()>) -> Result<Ended, Error> {
-    let (mut broker, url) = broker(config).await?;
+    let (mut broker, urls) = broker(config).await?;
     let ended = tokio::select! {
-        ended = bridge(config, url, shutdown) => ended,
+        ended = bridge(config, urls, shutdown) => ended,
         () = broker_ended(&mut broker) => Err(Error::Worker("the embedded broker")),
     };
     if let Some(broker) = broker {
@@ -85,13 +85,14 @@ pub async fn run(config: &Config, shutdown: impl Future<Output = ()>) -> Result<
     ended
 }
 
-async fn broker(config: &Config) -> Result<(Option<Broker>, BrokerUrl), Error> {
-    if let Some(url) = config.mqtt.url.clone() {
-        return Ok((None, url));
+async fn broker(config: &Config) -> Result<(Option<Broker>, Vec<BrokerUrl>), Error> {
+    let urls = config.mqtt.brokers();
+    if !urls.is_empty() {
+        return Ok((None, urls));
     }
     let broker = Broker::start(config.broker.clone()).await?;
     let address = broker.address();
-    Ok((Some(broker), BrokerUrl { tls: false, host: address.ip().to_string(), port: address.port() }))
+    Ok((Some(broker), vec![BrokerUrl { tls: false, host: address.ip().to_string(), port: address.port() }]))
 }
 
 async fn broker_ended(broker: &mut Option<Broker>) {
@@ -109,7 +110,11 @@ struct Ends {
     finds: mpsc::Receiver<Found>,
 }
 
-async fn bridge(config: &Config, url: BrokerUrl, shutdown: impl Future<Output = ()>) -> Result<Ended, Error> {
+async fn bridge(
+    config: &Config,
+    urls: Vec<BrokerUrl>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<Ended, Error> {
     let topics = Topics::new(&config.mqtt.base_topic, &config.homeassistant.prefix);
     let will = Will { topic: topics.bridge_state(), payload: "offline" };
     let filters = topics.filters();
@@ -137,7 +142,7 @@ async fn bridge(config: &Config, url: BrokerUrl, shutdown: impl Future<Output = 
     let (outbox, outbox_receiver) = mpsc::channel(OUTBOX);
     let (event_sender, events) = mpsc::channel(256);
     let identity = Identity { client_id, will: Some(will), filters, memory_filters };
-    let mut session = pin!(session::run(config.client(), url, identity, outbox_receiver, event_sender));
+    let mut session = pin!(session::run(config.client(), urls, identity, outbox_receiver, event_sender));
 
     let mut ends = Ends { reports, events, outbox, finds };
     info!(plugs = core.fleet().len(), "kasa2mqtt {} is running", env!("CARGO_PKG_VERSION"));

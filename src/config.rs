@@ -54,7 +54,7 @@ impl Config {
     /// How a client of ours speaks to the broker: the embedded one knows the same user as its other clients.
     pub fn client(&self) -> mqtt::settings::Settings {
         let mut client = self.mqtt.clone();
-        if self.mqtt.url.is_none() {
+        if self.mqtt.brokers().is_empty() {
             client.username.clone_from(&self.broker.username);
             client.password.clone_from(&self.broker.password);
             client.password_file.clone_from(&self.broker.password_file);

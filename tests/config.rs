@@ -87,7 +87,7 @@ fn every_key_of_the_example_can_be_used() {
         "broker.password: expected either",
         "kasa.password: expected either",
         "plug[0].password: expected either",
-        "mqtt.url: expected mqtts:// beside mqtt.ca_file",
+        "mqtt.urls: expected either",
     ];
     for line in error.lines() {
         assert!(allowed.iter().any(|allowed| line.contains(allowed)), "{line}");
@@ -147,6 +147,9 @@ fn the_environment_reaches_every_key_and_wins() {
     ])
     .unwrap();
     assert_eq!(config.mqtt.url.as_ref().unwrap().to_string(), "mqtts://broker.lan:8883");
+    let several = environment(&[("KASA2MQTT_MQTT__URLS", r#"["mqtts://a", "mqtt://b:1"]"#)]).unwrap();
+    let brokers: Vec<String> = several.mqtt.brokers().iter().map(ToString::to_string).collect();
+    assert_eq!(brokers, ["mqtts://a:8883", "mqtt://b:1"]);
     use secrecy::ExposeSecret;
     assert_eq!(config.mqtt.secret().unwrap().unwrap().expose_secret(), "0123", "not the number 123");
     assert_eq!(config.poll.interval, Duration::from_secs(2));

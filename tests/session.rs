@@ -56,7 +56,8 @@ impl Scene {
         let identity = Identity { client_id: "test".into(), will: Some(will), filters, memory_filters };
         let (outbox, outbox_receiver) = mpsc::channel(16);
         let (event_sender, events) = mpsc::channel(256);
-        let session = tokio::spawn(session::run(settings, url, identity, outbox_receiver, event_sender));
+        let session =
+            tokio::spawn(session::run(settings, vec![url], identity, outbox_receiver, event_sender));
         Scene { listener, outbox, events, session }
     }
 
@@ -335,6 +336,64 @@ async fn a_peer_that_closes_at_once_is_not_hammered() {
     }
     // Four pauses of at least 125, 250, 500 and 1000 ms.
     assert!(began.elapsed() > Duration::from_millis(1500), "{:?}", began.elapsed());
+}
+
+/// Each of two brokers, and the session that may go to either.
+async fn two() -> (Scene, TcpListener) {
+    let [first, second] = [TcpListener::bind(FREE).await.unwrap(), TcpListener::bind(FREE).await.unwrap()];
+    let urls = [&first, &second].map(|listener| support::house::url(listener.local_addr().unwrap()));
+    let settings = Settings { urls: urls.to_vec(), ..Settings::default() };
+    let filters = vec!["kasa/+/set".into(), "kasa/+/get".into()];
+    let identity = Identity { client_id: "test".into(), will: None, filters, memory_filters: Vec::new() };
+    let (outbox, outbox_receiver) = mpsc::channel(16);
+    let (event_sender, events) = mpsc::channel(256);
+    let session = tokio::spawn(session::run(
+        settings.clone(),
+        settings.brokers(),
+        identity,
+        outbox_receiver,
+        event_sender,
+    ));
+    (Scene { listener: first, outbox, events, session }, second)
+}
+
+#[tokio::test]
+async fn a_broker_that_says_nothing_is_left_for_the_next_within_seconds() {
+    let (mut scene, second) = two().await;
+    let began = Instant::now();
+    // It takes the connection, and nothing comes of it.
+    let _mute = scene.accept().await;
+    let first = std::mem::replace(&mut scene.listener, second);
+    let peer = scene.open().await;
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    // Then that one falls silent, with the connection open.
+    let began = Instant::now();
+    scene.listener = first;
+    assert_eq!(scene.event().await, Event::Lost);
+    let _other = scene.open().await;
+    println!("a silent broker was left after {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
+    drop(peer);
+}
+
+#[tokio::test]
+async fn an_answer_that_one_broker_did_not_acknowledge_is_given_to_the_next() {
+    let (mut scene, second) = two().await;
+    let mut peer = scene.open().await;
+    for (number, retain) in [(1, false), (2, true), (3, false)] {
+        scene.publish(number, b"x".into(), retain).await;
+    }
+    let (_, id, _) = peer.publish().await;
+    peer.acknowledge(id).await;
+    let (_, id, _) = peer.publish().await;
+    assert_eq!(peer.publish().await.0, "kasa/3");
+    peer.acknowledge(id).await;
+    assert_eq!(scene.event().await, Event::Acknowledged(Ticket(2)));
+    drop(peer);
+    assert_eq!(scene.event().await, Event::Lost);
+    scene.listener = second;
+    let mut peer = scene.open().await;
+    assert_eq!(peer.publish().await.0, "kasa/3");
 }
 
 const UNSUBSCRIBE: u8 = 0xa2;

@@ -71,7 +71,7 @@ async fn works(settings: Settings, url: BrokerUrl) {
     let filters = vec!["kasa/+/set".into()];
     let identity =
         Identity { client_id: "tls".into(), will: Some(will()), filters, memory_filters: Vec::new() };
-    let session = tokio::spawn(session::run(settings, url, identity, receiver, sender));
+    let session = tokio::spawn(session::run(settings, vec![url], identity, receiver, sender));
     assert_eq!(soon("a session", events.recv()).await, Some(Event::Opened));
     outbox
         .send(Publish { ticket: Ticket(1), topic: "x".into(), payload: b"y".into(), retain: true })

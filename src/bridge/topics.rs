@@ -43,6 +43,8 @@ pub enum Incoming<'a> {
     HomeAssistant,
     /// What a bridge says of itself: we do, and nobody else should.
     Info,
+    /// Whether we are here.
+    State,
 }
 
 /// The end of a command topic.
@@ -138,6 +140,7 @@ impl Topics {
             format!("{base}/+/+/get"),
             format!("{base}/{RESERVED}/request/#"),
             format!("{base}/{RESERVED}/info"),
+            format!("{base}/{RESERVED}/state"),
             format!("{}/status", self.prefix),
         ]
     }
@@ -188,6 +191,7 @@ impl Topics {
         if plug == RESERVED {
             return match rest {
                 "info" => Some(Incoming::Info),
+                "state" => Some(Incoming::State),
                 _ => rest.strip_prefix("request/").map(Incoming::Request),
             };
         }
@@ -255,6 +259,8 @@ mod tests {
             ("kasa/bridge/request/restart", Some(Incoming::Request("restart"))),
             ("kasa/bridge/request/device/rename", Some(Incoming::Request("device/rename"))),
             ("homeassistant/status", Some(Incoming::HomeAssistant)),
+            ("kasa/bridge/info", Some(Incoming::Info)),
+            ("kasa/bridge/state", Some(Incoming::State)),
             ("kasa/bridge/set", None),
             ("kasa/desk-lamp", None),
             ("kasa/desk-lamp/availability", None),

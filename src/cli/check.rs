@@ -7,13 +7,14 @@ use crate::plug::settings::HostPort;
 /// What the bridge would do, without secrets.
 pub fn describe(config: &Config) -> String {
     let mut lines = Vec::new();
-    match &config.mqtt.url {
-        Some(url) => {
+    let brokers: Vec<String> = config.mqtt.brokers().iter().map(ToString::to_string).collect();
+    match brokers.is_empty() {
+        false => {
             let user =
                 config.mqtt.username.as_deref().map_or("anonymous".into(), |user| format!("user {user}"));
-            lines.push(format!("broker      {url}, {user}"));
+            lines.push(format!("broker      {}, {user}", brokers.join(" or ")));
         }
-        None => {
+        true => {
             let user =
                 config.broker.username.as_deref().map_or("anonymous".into(), |user| format!("user {user}"));
             lines.push(format!("broker      embedded, on {}, {user}", config.broker.listen));

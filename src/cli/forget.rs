@@ -32,9 +32,13 @@ pub struct Forget {
 pub async fn run(arguments: &Forget, config: &Config) -> Result<(), Box<dyn Error>> {
     let listen = config.broker.listen;
     let embedded = BrokerUrl { tls: false, host: listen.ip().to_string(), port: listen.port() };
-    let url = config.mqtt.url.clone().unwrap_or(embedded);
-    let unanswered = format!("no bridge answered at {url}; is one running?");
-    let answer = timeout(arguments.timeout, ask(&arguments.name, config, url)).await;
+    let mut urls = config.mqtt.brokers();
+    if urls.is_empty() {
+        urls.push(embedded);
+    }
+    let places = urls.iter().map(BrokerUrl::to_string).collect::<Vec<_>>().join(", ");
+    let unanswered = format!("no bridge answered at {places}; is one running?");
+    let answer = timeout(arguments.timeout, ask(&arguments.name, config, urls)).await;
     let answer = answer.ok().flatten().ok_or(unanswered)?;
     match answer["status"].as_str() {
         Some("ok") => println!("forgot {}", arguments.name),
@@ -44,7 +48,7 @@ pub async fn run(arguments: &Forget, config: &Config) -> Result<(), Box<dyn Erro
 }
 
 /// The bridge's answer; `None` when the session ended before it.
-async fn ask(name: &str, config: &Config, url: BrokerUrl) -> Option<Value> {
+async fn ask(name: &str, config: &Config, urls: Vec<BrokerUrl>) -> Option<Value> {
     let topics = Topics::new(&config.mqtt.base_topic, &config.homeassistant.prefix);
     let transaction = Value::from(format!("{:016x}", fastrand::u64(..)));
     let request = json!({"id": name, "transaction": transaction}).to_string();
@@ -56,7 +60,7 @@ async fn ask(name: &str, config: &Config, url: BrokerUrl) -> Option<Value> {
     };
     let (outbox, publishes) = mpsc::channel(1);
     let (sender, mut events) = mpsc::channel(16);
-    let session = session::run(config.client(), url, identity, publishes, sender);
+    let session = session::run(config.client(), urls, identity, publishes, sender);
     let conversation = async {
         loop {
             match events.recv().await? {

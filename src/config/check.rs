@@ -60,11 +60,20 @@ fn mqtt(config: &Config, problems: &mut Vec<String>) {
     {
         problems.push("mqtt.client_id: expected 1 to 128 characters, none of them control characters".into());
     }
-    let is_tls = mqtt.url.as_ref().is_some_and(|url| url.tls);
+    let brokers = mqtt.brokers();
+    if mqtt.url.is_some() && !mqtt.urls.is_empty() {
+        problems.push("mqtt.urls: expected either this or mqtt.url, not both".into());
+    }
+    for (number, url) in
+        mqtt.urls.iter().enumerate().filter(|(number, url)| mqtt.urls[..*number].contains(url))
+    {
+        problems.push(format!("mqtt.urls[{number}]: {url} stands before it already"));
+    }
+    let is_tls = brokers.iter().any(|url| url.tls);
     if !is_tls && (mqtt.ca_file.is_some() || mqtt.client_cert.is_some()) {
         problems.push("mqtt.url: expected mqtts:// beside mqtt.ca_file or mqtt.client_cert".into());
     }
-    if mqtt.url.is_none() && mqtt.username.is_some() {
+    if brokers.is_empty() && mqtt.username.is_some() {
         problems.push(
             "mqtt.url: expected one beside mqtt.username; the embedded broker has broker.username".into(),
         );

@@ -17,18 +17,24 @@ const SHORT_SESSION: Duration = Duration::from_secs(5);
 /// Short sessions in a row that make a fight.
 const FIGHT: u32 = 3;
 
-/// The pauses between tries.
+/// The pauses between tries. Of several brokers each is tried before pauses grow, and only when somebody has to change
+/// something for all of them they are the long ones.
 #[derive(Debug)]
 pub struct Backoff {
     may_fight: bool,
+    brokers: u32,
     failures: u32,
+    /// In a row, those that need a person.
+    in_vain: u32,
     short_sessions: u32,
 }
 
 impl Backoff {
-    /// `may_fight` tells whether another client could have our id, as when somebody chose it.
-    pub fn new(may_fight: bool) -> Backoff {
-        Backoff { may_fight, failures: 0, short_sessions: 0 }
+    /// `may_fight` tells whether another client could have our id, as when somebody chose it; `brokers` are tried in
+    /// turn.
+    pub fn new(may_fight: bool, brokers: usize) -> Backoff {
+        let brokers = u32::try_from(brokers).unwrap_or(u32::MAX).max(1);
+        Backoff { may_fight, brokers, failures: 0, in_vain: 0, short_sessions: 0 }
     }
 
     /// The pause after a try that took `tried` and failed. `lasted` is how long the session was open, if it ever was.
@@ -40,11 +46,12 @@ impl Backoff {
         if opened && !short {
             self.failures = 0;
         }
-        let (first, longest) = match failure.needs_a_person || self.short_sessions >= FIGHT {
+        self.in_vain = if failure.needs_a_person { self.in_vain + 1 } else { 0 };
+        let (first, longest) = match self.in_vain >= self.brokers || self.short_sessions >= FIGHT {
             true => LASTING,
             false => PASSING,
         };
-        let pause = first.saturating_mul(1 << self.failures.min(8)).min(longest);
+        let pause = first.saturating_mul(1 << (self.failures / self.brokers).min(8)).min(longest);
         self.failures += 1;
         // A try that took its time has paused already.
         pause.mul_f64(0.5 + fastrand::f64() / 2.0).saturating_sub(if opened { Duration::ZERO } else { tried })
@@ -66,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_broker_that_is_away_is_asked_every_two_seconds_at_most() {
-        let mut backoff = Backoff::new(true);
+        let mut backoff = Backoff::new(true, 1);
         for longest in [250, 500, 1000, 2000, 2000, 2000] {
             let pause = backoff.after(&passing(), None, Duration::ZERO).as_millis();
             assert!((longest / 2..=longest).contains(&pause), "{pause} of {longest}");
@@ -76,8 +83,23 @@ mod tests {
     }
 
     #[test]
+    fn each_of_several_brokers_is_tried_before_the_pauses_grow() {
+        let mut backoff = Backoff::new(false, 3);
+        for longest in [250, 250, 250, 500, 500, 500, 1000, 1000, 1000, 2000, 2000] {
+            let pause = backoff.after(&passing(), None, Duration::ZERO).as_millis();
+            assert!((longest / 2..=longest).contains(&pause), "{pause} of {longest}");
+        }
+        // A password that one of them does not know keeps nobody from the others.
+        let wrong = Failure { text: "wrong password".into(), needs_a_person: true };
+        for failure in [&wrong, &wrong, &passing(), &wrong, &wrong] {
+            assert!(backoff.after(failure, None, Duration::ZERO) <= PASSING.1);
+        }
+        assert!(backoff.after(&wrong, None, Duration::ZERO) > PASSING.1, "all of them");
+    }
+
+    #[test]
     fn a_broker_that_dies_often_is_not_taken_for_a_rival() {
-        let mut backoff = Backoff::new(false);
+        let mut backoff = Backoff::new(false, 1);
         for _ in 0..100 {
             assert!(backoff.after(&passing(), Some(Duration::from_millis(20)), Duration::ZERO) <= PASSING.0);
             assert!(!backoff.is_fighting());
@@ -86,7 +108,7 @@ mod tests {
 
     #[test]
     fn what_a_person_must_change_is_tried_slowly() {
-        let mut backoff = Backoff::new(true);
+        let mut backoff = Backoff::new(true, 1);
         let failure = Failure { text: "wrong password".into(), needs_a_person: true };
         for longest in [5, 10, 20, 40, 60, 60] {
             let pause = backoff.after(&failure, None, Duration::ZERO).as_secs_f64();
@@ -96,7 +118,7 @@ mod tests {
 
     #[test]
     fn two_clients_with_one_id_are_noticed_and_slow_down() {
-        let mut backoff = Backoff::new(true);
+        let mut backoff = Backoff::new(true, 1);
         let moment = Some(Duration::from_millis(20));
         let mut fights = 0;
         for _ in 0..10 {

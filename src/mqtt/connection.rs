@@ -28,8 +28,11 @@ const REQUESTS: usize = 128;
 /// one ends the connection.
 const LARGEST: usize = 16 << 20;
 
-/// Time for name resolution, TCP, TLS and CONNACK together.
+/// Time for TCP, TLS and CONNACK together.
 const CONNECT: Duration = Duration::from_secs(10);
+
+/// The same where there is another broker to go to.
+const CONNECT_TO_ONE_OF_SEVERAL: Duration = Duration::from_secs(3);
 
 /// Time for the broker to close its end after our disconnect.
 const DRAIN: Duration = Duration::from_millis(200);
@@ -88,7 +91,7 @@ impl Connection {
         };
         let mut options = MqttOptions::new(client_id, host, url.port);
         options
-            .set_keep_alive(settings.keep_alive)
+            .set_keep_alive(settings.patience())
             .set_clean_session(true)
             .set_inflight(IN_FLIGHT)
             .set_max_packet_size(LARGEST, LARGEST);
@@ -107,7 +110,8 @@ impl Connection {
         let (client, mut event_loop) = AsyncClient::new(options, REQUESTS);
         let mut network = NetworkOptions::new();
         network.set_tcp_nodelay(true);
-        network.set_connection_timeout(CONNECT.as_secs());
+        let time = if settings.urls.len() > 1 { CONNECT_TO_ONE_OF_SEVERAL } else { CONNECT };
+        network.set_connection_timeout(time.as_secs());
         event_loop.set_network_options(network);
         // Wide enough that the event loop hardly ever waits for us; acknowledgements of a whole window fit.
         let (sender, events) = mpsc::channel(4 * WINDOW + 56);

@@ -7,6 +7,8 @@
 //!     └──── backoff ◄─────┴── failure ◄──┘
 //! ```
 //!
+//! Several brokers are tried in turn: whatever ends a session or a try, the next one is of the next broker.
+//!
 //! Nothing is relied upon across connections: a new session is reported to the core, which says everything again.
 //! Only answers to commands, which the core does not keep, are carried over until the broker has acknowledged them.
 
@@ -59,24 +61,32 @@ pub struct Identity {
     pub memory_filters: Vec<String>,
 }
 
-/// Keeps a session open until `outbox` closes; then says what is left in it and disconnects. Returns early only when
+/// Keeps a session with one of `brokers` open until `outbox` closes; then says what is left in it and disconnects. Returns early only when
 /// nobody listens to `events` any more.
 pub async fn run(
     settings: Settings,
-    url: BrokerUrl,
+    brokers: Vec<BrokerUrl>,
     identity: Identity,
     mut outbox: mpsc::Receiver<Publish>,
     events: mpsc::Sender<Event>,
 ) {
-    let mut backoff = Backoff::new(settings.client_id.is_some());
+    let mut backoff = Backoff::new(settings.client_id.is_some(), brokers.len());
     let mut unanswered = VecDeque::new();
-    let mut said = None;
+    let mut said = vec![None; brokers.len()];
     let mut memory_filters = identity.memory_filters.as_slice();
     let mut in_vain = 0;
     for attempt in 0.. {
+        let number = attempt % brokers.len().max(1);
+        let Some(url) = brokers.get(number) else { return };
         let began = Instant::now();
-        let connection =
-            Connection::begin(&settings, &url, &identity.client_id, identity.will.as_ref(), attempt).await;
+        let connection = Connection::begin(
+            &settings,
+            url,
+            &identity.client_id,
+            identity.will.as_ref(),
+            attempt / brokers.len(),
+        )
+        .await;
         let mut opened_at = None;
         let failure = match connection {
             Err(error) => Failure::from(error),
@@ -84,17 +94,11 @@ pub async fn run(
                 let window = Window::default();
                 let opening =
                     Opening { filters: &identity.filters, memory_filters, accepted: false, unsubscribed: 0 };
-                let mut session = Session {
-                    connection,
-                    window,
-                    unanswered,
-                    opening,
-                    ending: false,
-                    events: &events,
-                    url: &url,
-                };
-                let ended = session.live(&settings, &mut outbox, &mut opened_at, &mut said).await;
+                let mut session =
+                    Session { connection, window, unanswered, opening, ending: false, events: &events, url };
+                let ended = session.live(&settings, &mut outbox, &mut opened_at).await;
                 if opened_at.is_some() {
+                    said[number] = None;
                     memory_filters = &[];
                 } else if session.opening.remembers() {
                     // Something that was left may be more than can be read. Better to serve plugs without a memory.
@@ -115,8 +119,8 @@ pub async fn run(
             return;
         }
         let lasted = opened_at.map(|opened_at: Instant| opened_at.elapsed());
-        if said.as_ref() != Some(&failure) {
-            complain(&url, &failure);
+        if said[number].as_ref() != Some(&failure) {
+            complain(url, &failure);
         }
         let pause = backoff.after(&failure, lasted, began.elapsed());
         if backoff.is_fighting() {
@@ -125,7 +129,7 @@ pub async fn run(
                 "sessions end as soon as they begin: does another client use this id?"
             );
         }
-        said = Some(failure);
+        said[number] = Some(failure);
         if closes_within(pause, &mut outbox, &mut unanswered).await {
             return;
         }
@@ -197,11 +201,10 @@ impl Session<'_> {
         settings: &Settings,
         outbox: &mut mpsc::Receiver<Publish>,
         opened_at: &mut Option<Instant>,
-        said: &mut Option<Failure>,
     ) -> Ended {
         // The client pings at every keep-alive, so silence for longer means that it hangs; and so does a window that
         // the broker does not empty while it answers pings. Either way a new connection is the cure.
-        let patience = settings.keep_alive.mul_f32(2.5);
+        let patience = settings.patience().mul_f32(2.5);
         loop {
             let open = opened_at.is_some();
             tokio::select! {
@@ -212,10 +215,7 @@ impl Session<'_> {
                     match polled {
                         Err(error) => return Ended::Failed(error.into()),
                         Ok(event) => match self.take(event, received).await {
-                            Ok(true) => {
-                                *opened_at = Some(Instant::now());
-                                *said = None;
-                            }
+                            Ok(true) => *opened_at = Some(Instant::now()),
                             Ok(false) => {}
                             Err(ended) => return ended,
                         },

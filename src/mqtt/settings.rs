@@ -16,6 +16,8 @@ use crate::secret;
 pub struct Settings {
     /// The broker; without one the embedded broker is started.
     pub url: Option<BrokerUrl>,
+    /// Instead of `url`: several nodes of one broker, tried in turn.
+    pub urls: Vec<BrokerUrl>,
     /// User name for the broker.
     pub username: Option<String>,
     /// Password for the broker.
@@ -41,6 +43,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             url: None,
+            urls: Vec::new(),
             username: None,
             password: None,
             password_file: None,
@@ -54,7 +57,23 @@ impl Default for Settings {
     }
 }
 
+/// A silent broker is asked whether it lives after so long, where there is another one to go to.
+const KEEP_ALIVE_OF_SEVERAL: Duration = Duration::from_secs(4);
+
 impl Settings {
+    /// The brokers, in the order in which they are tried; none where the embedded one is to be started.
+    pub fn brokers(&self) -> Vec<BrokerUrl> {
+        self.url.iter().chain(&self.urls).cloned().collect()
+    }
+
+    /// How soon a silent broker is asked whether it lives; it is given up after twice as long.
+    pub fn patience(&self) -> Duration {
+        match self.urls.len() {
+            0 | 1 => self.keep_alive,
+            _ => self.keep_alive.min(KEEP_ALIVE_OF_SEVERAL),
+        }
+    }
+
     /// The password, from wherever it is. A file is read now, so that a changed one is used without a restart.
     pub fn secret(&self) -> io::Result<Option<SecretString>> {
         secret::read("mqtt.password_file", self.password.as_ref(), self.password_file.as_deref())

@@ -36,7 +36,10 @@ impl Core {
                 self.birth = Birth::heard(now, delay);
             }
             Some(Incoming::Info) if !message.retain => self.heard_of_bridge(&message.payload),
-            Some(Incoming::HomeAssistant | Incoming::Info) => {}
+            Some(Incoming::State) if !message.retain && message.payload != b"online" => {
+                self.heard_of_our_end()
+            }
+            Some(Incoming::HomeAssistant | Incoming::Info | Incoming::State) => {}
             None => self.remember(&message),
             Some(_) if message.retain => self.refuse_retained(&message),
             Some(Incoming::Request(request)) => self.request(now, request, &message),
@@ -211,6 +214,12 @@ impl Core {
             Err(why) => Err(why),
         };
         self.respond(topic, outcome, transaction.as_ref());
+    }
+
+    /// The will of a session that we have left long ago: a broker, or a node of it, speaks it when it notices.
+    fn heard_of_our_end(&mut self) {
+        self.projection.forget(Owner::Bridge, Role::Availability);
+        self.projection.mark(Owner::Bridge, true);
     }
 
     /// A bridge says of itself. We do so once in a session; another one with our topics would fight with us for them.
