@@ -260,6 +260,7 @@ fn follow(core: &mut Core, event: Event) {
     match event {
         Event::Opened => core.session_opened(now),
         Event::Lost => core.session_lost(),
+        Event::StoodStill => core.stood_still(now),
         Event::Acknowledged(ticket) => core.acknowledged(ticket),
         Event::Message(message) => {
             let delay = BIRTH_DELAY.0 + BIRTH_DELAY.1.mul_f64(fastrand::f64());

@@ -3,11 +3,13 @@
 //! MQTT 3.1.1, clean session, QoS 1. The client crate is wrapped tightly, because each of these was measured to go
 //! wrong (a fresh client for every connection; a task that only polls and is never cancelled; no waiting publish; a
 //! window; nothing relied upon across connections). `session.rs` is the wrapping, `connection.rs` builds one
-//! connection, `failure.rs` says what an error means to a person, `tls.rs` is certificates.
+//! connection, `pulse.rs` notices a standstill, `limit.rs` messages too large for the broker, `failure.rs` says what an error means to a person, `tls.rs` is certificates.
 
 pub mod backoff;
 pub mod connection;
 pub mod failure;
+pub mod limit;
+pub mod pulse;
 pub mod session;
 pub mod settings;
 pub mod tls;

@@ -153,6 +153,13 @@ impl Core {
         self.ready.clear();
     }
 
+    /// The program stood still, perhaps by a clock that no deadline knows of: what waits is too old now.
+    pub fn stood_still(&mut self, now: Instant) {
+        for (no, command, failure) in self.fleet.expire() {
+            self.finish(now, no, &command, Err(failure));
+        }
+    }
+
     /// The broker has taken a message.
     pub fn acknowledged(&mut self, ticket: Ticket) {
         self.vitals.acknowledged += 1;

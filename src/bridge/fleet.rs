@@ -174,6 +174,15 @@ impl Fleet {
         self.plugs.iter_mut().flat_map(drain).collect()
     }
 
+    /// Every command that waits has waited for too long.
+    pub fn expire(&mut self) -> Vec<(PlugNo, Pending, Failure)> {
+        let expire = |(no, plug): (&PlugNo, &mut Plug)| {
+            let no = *no;
+            plug.queue.expire().into_iter().map(move |(command, failure)| (no, command, failure))
+        };
+        self.plugs.iter_mut().flat_map(expire).collect()
+    }
+
     fn plug(&self, no: PlugNo) -> &Plug {
         &self.plugs[&no]
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::plug::command::{Action, Switch};
+use crate::plug::error::Error;
 use crate::plug::task::Order;
 
 use super::result::{Code, Failure};
@@ -81,6 +82,11 @@ impl Queue {
     /// The running command ended; `None` when `id` is not the one that runs.
     pub fn finish(&mut self, id: u64) -> Option<Pending> {
         self.running.take_if(|running| running.id == id)
+    }
+
+    /// What waits is too old now: it is taken out, to be answered.
+    pub fn expire(&mut self) -> Vec<(Pending, Failure)> {
+        self.waiting.drain(..).map(|command| (command, Failure::from(&Error::Stale))).collect()
     }
 
     /// The bridge ends: everything is taken out, to be answered.

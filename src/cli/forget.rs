@@ -79,7 +79,7 @@ async fn ask(name: &str, config: &Config, urls: Vec<BrokerUrl>) -> Option<Value>
                         return Some(answer);
                     }
                 }
-                Event::Lost | Event::Acknowledged(_) => {}
+                Event::Lost | Event::StoodStill | Event::Acknowledged(_) => {}
             }
         }
     };

@@ -12,10 +12,13 @@ const PASSING: (Duration, Duration) = (Duration::from_millis(250), Duration::fro
 const LASTING: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
 
 /// Sessions that end within this time of their beginning look like two clients with one id.
-const SHORT_SESSION: Duration = Duration::from_secs(5);
+pub const SHORT_SESSION: Duration = Duration::from_secs(5);
 
 /// Short sessions in a row that make a fight.
 const FIGHT: u32 = 3;
+
+/// Short sessions after which pauses grow.
+const MANY: u32 = 8;
 
 /// The pauses between tries. Of several brokers each is tried before pauses grow, and only when somebody has to change
 /// something for all of them they are the long ones.
@@ -41,16 +44,18 @@ impl Backoff {
     pub fn after(&mut self, failure: &Failure, lasted: Option<Duration>, tried: Duration) -> Duration {
         let opened = lasted.is_some();
         let lasted = lasted.unwrap_or_default();
-        let short = self.may_fight && opened && lasted < SHORT_SESSION;
+        let short = opened && lasted < SHORT_SESSION;
         self.short_sessions = if short { self.short_sessions + 1 } else { 0 };
-        if opened && !short {
-            self.failures = 0;
+        if opened {
+            // Sessions that end at once are begun anew at once, but not for ever.
+            self.failures = self.short_sessions / MANY * self.brokers;
         }
         self.in_vain = if failure.needs_a_person { self.in_vain + 1 } else { 0 };
-        let (first, longest) = match self.in_vain >= self.brokers || self.short_sessions >= FIGHT {
-            true => LASTING,
-            false => PASSING,
-        };
+        let (first, longest) =
+            match self.in_vain >= self.brokers || (self.may_fight && self.short_sessions >= FIGHT) {
+                true => LASTING,
+                false => PASSING,
+            };
         let pause = first.saturating_mul(1 << (self.failures / self.brokers).min(8)).min(longest);
         self.failures += 1;
         // A try that took its time has paused already.
@@ -59,7 +64,12 @@ impl Backoff {
 
     /// Whether session after session ends as soon as it begins, as when two clients use one id. Said once.
     pub fn is_fighting(&self) -> bool {
-        self.short_sessions == FIGHT
+        self.may_fight && self.short_sessions == FIGHT
+    }
+
+    /// Whether sessions end as soon as they begin, so that there is nothing to be said of each.
+    pub fn is_flapping(&self) -> bool {
+        self.short_sessions > 1
     }
 }
 
@@ -100,8 +110,9 @@ mod tests {
     #[test]
     fn a_broker_that_dies_often_is_not_taken_for_a_rival() {
         let mut backoff = Backoff::new(false, 1);
-        for _ in 0..100 {
-            assert!(backoff.after(&passing(), Some(Duration::from_millis(20)), Duration::ZERO) <= PASSING.0);
+        for round in 0..100 {
+            let pause = backoff.after(&passing(), Some(Duration::from_millis(20)), Duration::ZERO);
+            assert!(pause <= if round < 7 { PASSING.0 } else { PASSING.1 }, "{pause:?}");
             assert!(!backoff.is_fighting());
         }
     }

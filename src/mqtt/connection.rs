@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use rumqttc::{
@@ -14,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::pulse::Pulse;
 use super::settings::{BrokerUrl, Settings};
 use super::tls;
 use super::window::WINDOW;
@@ -63,7 +65,16 @@ pub enum NotBegun {
 }
 
 /// What the event loop says, with the moment at which it came off the wire.
-pub type Polled = (Instant, Result<Event, ConnectionError>);
+pub type Polled = (Instant, Result<Event, End>);
+
+/// How a connection ends.
+#[derive(Debug)]
+pub enum End {
+    /// As the client says.
+    Client(ConnectionError),
+    /// Nobody knows how old that is what would be read next: we stood still for so long.
+    StoodStill(Duration),
+}
 
 /// A fresh client, its event loop polled by a task of its own.
 pub struct Connection {
@@ -130,10 +141,11 @@ impl Drop for Connection {
 /// Polls, and does nothing else: `EventLoop::poll` loses messages when it is cancelled, and freezes when its consumer
 /// waits for it while it waits for its consumer.
 async fn poll(mut event_loop: EventLoop, events: mpsc::Sender<Polled>) {
+    let mut pulse = Pulse::start();
     loop {
-        let polled = event_loop.poll().await;
+        let polled = next(&mut event_loop, &mut pulse).await;
         let failed = polled.is_err();
-        if failed {
+        if let Err(End::Client(_)) = polled {
             // What came with the end of the connection is still in the client's hands, which would give it to nobody, or
             // to the next connection.
             for event in std::mem::take(&mut event_loop.state.events) {
@@ -150,6 +162,24 @@ async fn poll(mut event_loop: EventLoop, events: mpsc::Sender<Polled>) {
             // Once more, to see the broker close its end. Not a third time: the client would connect again.
             let _ = timeout(DRAIN, event_loop.poll()).await;
             return;
+        }
+    }
+}
+
+/// What the event loop says next. It is never cancelled, but when we stood still, and then not used again.
+async fn next(event_loop: &mut EventLoop, pulse: &mut Pulse) -> Result<Event, End> {
+    let mut poll = pin!(event_loop.poll());
+    loop {
+        let polled = tokio::select! {
+            biased;
+            () = pulse.beat() => None,
+            polled = &mut poll => Some(polled),
+        };
+        if let Some(pause) = pulse.look() {
+            return Err(End::StoodStill(pause));
+        }
+        if let Some(polled) = polled {
+            return polled.map_err(End::Client);
         }
     }
 }

@@ -3,7 +3,7 @@
 use rumqttc::{ConnectReturnCode, ConnectionError, StateError, TlsError, mqttbytes};
 use tokio_rustls::rustls;
 
-use super::connection::NotBegun;
+use super::connection::{End, NotBegun};
 
 /// Why there is no connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,18 @@ impl From<NotBegun> for Failure {
         match error {
             NotBegun::Configuration(_) => Failure::lasting(text),
             NotBegun::Resolve { .. } => Failure::passing(text),
+        }
+    }
+}
+
+impl From<End> for Failure {
+    fn from(end: End) -> Failure {
+        match end {
+            End::Client(error) => error.into(),
+            End::StoodStill(pause) => Failure::passing(format!(
+                "this program stood still for {} s, so that commands may be old",
+                pause.as_secs()
+            )),
         }
     }
 }

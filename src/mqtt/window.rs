@@ -15,10 +15,16 @@ pub fn is_answer(publish: &Publish) -> bool {
     !publish.retain
 }
 
+/// About as many bytes as it has on the wire.
+pub fn size(publish: &Publish) -> usize {
+    publish.topic.len() + publish.payload.len()
+}
+
 /// A message handed to the client.
 #[derive(Debug)]
 pub struct Sent {
     ticket: Ticket,
+    size: usize,
     /// Kept where nobody else could say it again.
     pub answer: Option<Publish>,
 }
@@ -26,7 +32,11 @@ pub struct Sent {
 impl Sent {
     /// What is to be remembered of a message.
     pub fn of(publish: &Publish) -> Sent {
-        Sent { ticket: publish.ticket, answer: is_answer(publish).then(|| publish.clone()) }
+        Sent {
+            ticket: publish.ticket,
+            size: size(publish),
+            answer: is_answer(publish).then(|| publish.clone()),
+        }
     }
 }
 
@@ -74,6 +84,11 @@ impl Window {
     pub fn acknowledged(&mut self, id: u16, now: Instant) -> Option<Ticket> {
         self.progress = Some(now);
         self.on_the_wire.remove(&id).filter(|sent| sent.answer.is_none()).map(|sent| sent.ticket)
+    }
+
+    /// The size of the largest message that the broker has not acknowledged.
+    pub fn largest(&self) -> Option<usize> {
+        self.on_the_wire.values().chain(&self.requested).map(|sent| sent.size).max()
     }
 
     /// Answers that the broker has not acknowledged, the oldest first.

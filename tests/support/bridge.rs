@@ -1,7 +1,9 @@
 //! The bridge, in this process or as the real program.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use kasa2mqtt::app::{self, Ended};
@@ -73,6 +75,27 @@ impl Program {
         // A pipe that nobody reads would fill up.
         command.stdout(Stdio::null()).stderr(Stdio::null());
         Program::spawn(&mut command)
+    }
+
+    /// `run` with a broker and plugs; what it logs goes to a file.
+    pub fn run_logged(broker: &str, plugs: &[SocketAddr], log: &Path) -> Program {
+        let mut command = Program::logged(broker, plugs, log);
+        Program::spawn(&mut command)
+    }
+
+    /// The same, to be changed before it starts.
+    pub fn logged(broker: &str, plugs: &[SocketAddr], log: &Path) -> Command {
+        let plugs: Vec<String> = plugs.iter().map(|plug| format!("{{host=\"{plug}\"}}")).collect();
+        let mut command = Program::command();
+        command.args(["run", "--log", "info"]).env("KASA2MQTT_MQTT__URL", format!("mqtt://{broker}"));
+        command.env("KASA2MQTT_PLUG", format!("[{}]", plugs.join(",")));
+        command.env("KASA2MQTT_POLL__INTERVAL", "1s");
+        command.stdout(Stdio::null()).stderr(File::create(log).unwrap());
+        command
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
     }
 
     pub fn spawn(command: &mut Command) -> Program {
