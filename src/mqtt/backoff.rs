@@ -17,7 +17,7 @@ pub const SHORT_SESSION: Duration = Duration::from_secs(5);
 /// Short sessions in a row that make a fight.
 const FIGHT: u32 = 3;
 
-/// Short sessions after which pauses grow.
+/// Short sessions in a row after which pauses grow where nobody fights.
 const MANY: u32 = 8;
 
 /// The pauses between tries. Of several brokers each is tried before pauses grow, and only when somebody has to change
@@ -48,7 +48,8 @@ impl Backoff {
         self.short_sessions = if short { self.short_sessions + 1 } else { 0 };
         if opened {
             // Sessions that end at once are begun anew at once, but not for ever.
-            self.failures = self.short_sessions / MANY * self.brokers;
+            let grace = if self.may_fight { FIGHT } else { MANY };
+            self.failures = self.short_sessions.saturating_sub(grace) * self.brokers;
         }
         self.in_vain = if failure.needs_a_person { self.in_vain + 1 } else { 0 };
         let (first, longest) =
@@ -112,7 +113,7 @@ mod tests {
         let mut backoff = Backoff::new(false, 1);
         for round in 0..100 {
             let pause = backoff.after(&passing(), Some(Duration::from_millis(20)), Duration::ZERO);
-            assert!(pause <= if round < 7 { PASSING.0 } else { PASSING.1 }, "{pause:?}");
+            assert!(pause <= if round < 8 { PASSING.0 } else { PASSING.1 }, "{pause:?}");
             assert!(!backoff.is_fighting());
         }
     }
