@@ -26,6 +26,8 @@ pub fn start(filter: Option<&str>, format: Format) -> Result<(), ParseError> {
     let rust_log = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
     let filter = EnvFilter::builder().parse(filter.or(rust_log.as_deref()).unwrap_or(USUAL))?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_target(false);
+    // To complain on standard error about a full disk under standard error would end the program.
+    let subscriber = subscriber.log_internal_errors(false);
     match format {
         Format::Text => subscriber.with_ansi(stderr().is_terminal()).init(),
         Format::Json => subscriber.json().init(),

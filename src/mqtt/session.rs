@@ -91,7 +91,7 @@ pub async fn run(
             attempt / brokers.len(),
         )
         .await;
-        let (mut opened_at, mut unacknowledged) = (None, None);
+        let (mut opened_at, mut suspect) = (None, None);
         let failure = match connection {
             Err(error) => Failure::from(error),
             Ok(connection) => {
@@ -110,7 +110,7 @@ pub async fn run(
                     url,
                 };
                 let ended = session.live(&settings, &mut outbox, &mut opened_at).await;
-                unacknowledged = session.window.largest();
+                suspect = session.window.suspect();
                 if opened_at.is_some() {
                     said[number].take_if(|_| !session.is_quiet);
                     memory_filters = &[];
@@ -136,7 +136,7 @@ pub async fn run(
         if said[number].as_ref() != Some(&failure) {
             complain(url, &failure);
         }
-        if limit.ended(lasted, unacknowledged) {
+        if limit.ended(lasted, suspect) {
             error!(
                 broker = %url,
                 bytes = limit.bytes(),
