@@ -9,6 +9,7 @@ pub mod house;
 pub mod log;
 pub mod mosquitto;
 pub mod netns;
+pub mod output;
 pub mod peers;
 pub mod port;
 pub mod rules;
