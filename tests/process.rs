@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -215,4 +215,58 @@ async fn it_goes_on_when_its_log_cannot_be_written() {
     watcher.hear("kasa/plug-0", |state| state.contains(r#""state":"ON""#)).await;
     program.signal("TERM");
     assert!(program.ended().await.success());
+}
+
+/// Where Debian puts the library that fakes the time of day.
+fn libfaketime() -> String {
+    let listed = std::process::Command::new("dpkg").args(["-L", "libfaketime"]).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let library = listed.lines().find(|path| path.ends_with("/libfaketime.so.1"));
+    library.expect("libfaketime: tests/run installs it").into()
+}
+
+/// Somebody sets the clock, far and both ways: nothing is late, early, lost or begun anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs mosquitto and libfaketime: tests/run"]
+async fn it_does_not_care_what_time_it_is() {
+    let plugs = plugs(&["HS110-G3"; 3]).await;
+    let broker = Mosquitto::start().await;
+    let folder = TempDir::new().unwrap();
+    let (log, time) = (folder.path().join("log"), folder.path().join("time"));
+    let addresses: Vec<_> = plugs.iter().map(|plug| plug.address()).collect();
+    fs::write(&time, "+0").unwrap();
+    let mut command = Program::logged(&broker.address().to_string(), &addresses, &log);
+    command.env("LD_PRELOAD", libfaketime()).env("FAKETIME_TIMESTAMP_FILE", &time);
+    command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    let _program = Program::spawn(&mut command);
+    let watcher = watch(&broker).await;
+    for number in 0..plugs.len() {
+        watcher.hear(&format!("kasa/plug-{number}/availability"), |payload| payload == "online").await;
+    }
+    for (round, jump) in ["+400d", "-400d", "+1h", "-1h", "+0"].into_iter().enumerate() {
+        fs::write(&time, jump).unwrap();
+        // Polls come as ever, once a second, beside a few questions: not a heap of them, and none left out.
+        let (polls, begin) = (plugs[0].counts().borrow().requests, Instant::now());
+        soon("polls", plugs[0].counts().wait_for(|counts| counts.requests >= polls + 8)).await.unwrap();
+        assert!(begin.elapsed() > Duration::from_millis(1500), "{jump}: polls in a heap");
+        let payload = json!({"state": "TOGGLE", "transaction": round}).to_string();
+        for number in 0..plugs.len() {
+            watcher.publish(&format!("kasa/plug-{number}/set"), &payload, false).await;
+            let is_it = |result: &str| result.contains(&format!(r#""transaction":{round}"#));
+            let result = watcher.hear(&format!("kasa/plug-{number}/result"), is_it).await;
+            assert!(result.payload.contains(r#""ok":true"#), "{jump}: {result:?}");
+        }
+    }
+    // The jumps reached it: "on since" is by the clock.
+    let on_since =
+        |state: &String| serde_json::from_str::<Value>(state).unwrap()["on_since"].as_str().map(String::from);
+    let years: BTreeSet<String> =
+        watcher.on("kasa/plug-0").iter().filter_map(on_since).map(|time| time[..4].into()).collect();
+    assert!(years.len() > 1, "{years:?}");
+    let text = fs::read_to_string(&log).unwrap();
+    assert!(!text.contains("no connection") && !text.contains("offline"), "{text}");
+    for plug in &plugs {
+        assert_eq!(plug.counts().borrow().relay_commands, 5);
+    }
+    assert_eq!(watcher.on("kasa/bridge/state"), ["online"]);
 }
