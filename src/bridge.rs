@@ -23,6 +23,7 @@ pub mod retained;
 pub mod retirement;
 pub mod search;
 pub mod settings;
+pub mod shard;
 pub mod spacing;
 pub mod state;
 pub mod topics;

@@ -52,6 +52,7 @@ const FLOORS: &[&str] = &[
     // The bridge's decisions.
     "bridge::birth",
     "bridge::names",
+    "bridge::shard",
     "bridge::topics",
     "bridge::settings",
     "bridge::result",

@@ -37,6 +37,9 @@ pub fn problems(config: &Config) -> Vec<String> {
             DESTRUCTIVE.join(", ")
         ));
     }
+    if config.shard.is_some() && config.mqtt.brokers().is_empty() {
+        problems.push("shard: expected mqtt.url beside it: shards meet at one broker".into());
+    }
     account("kasa", &config.kasa, &mut problems);
     plugs(&config.plug, &config.scan, &mut problems);
     problems
