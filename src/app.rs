@@ -115,7 +115,7 @@ async fn bridge(
     urls: Vec<BrokerUrl>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Ended, Error> {
-    let topics = Topics::new(&config.mqtt.base_topic, &config.homeassistant.prefix);
+    let topics = Topics::new(&config.mqtt.base_topic, &config.homeassistant.prefix).of(config.shard);
     let will = Will { topic: topics.bridge_state(), payload: "offline" };
     let filters = topics.filters();
     let client_id = config.mqtt.client_id.clone();

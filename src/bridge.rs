@@ -14,6 +14,7 @@ pub mod memory;
 pub mod message;
 pub mod names;
 pub mod overview;
+pub mod peers;
 pub mod plug;
 pub mod queue;
 pub mod render;

@@ -53,6 +53,7 @@ const FLOORS: &[&str] = &[
     "bridge::birth",
     "bridge::names",
     "bridge::shard",
+    "bridge::peers",
     "bridge::topics",
     "bridge::settings",
     "bridge::result",

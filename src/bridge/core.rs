@@ -4,6 +4,7 @@
 
 mod commands;
 mod roster;
+mod shards;
 mod speech;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -27,6 +28,8 @@ use super::search::Search;
 use super::spacing::Spacing;
 
 pub use roster::Wish;
+
+use shards::Shards;
 
 /// The list of all plugs is rendered at most once in this time for every hundred plugs.
 const DEVICES_APART: Duration = Duration::from_secs(1);
@@ -76,6 +79,8 @@ pub struct Core {
     described: HashMap<PlugNo, u64>,
     last_command: u64,
     warned: HashSet<String>,
+    /// Where several bridges share the plugs.
+    shards: Option<Shards>,
 }
 
 impl Core {
@@ -85,10 +90,12 @@ impl Core {
             heartbeat: settings.heartbeat,
             ttl: settings.command_ttl,
             follow_alias: settings.follow_alias,
+            sharded: settings.topics.shard().is_some(),
         };
         Core {
             fleet: Fleet::new(fleet),
             search: Search::new(settings.search, now),
+            shards: settings.topics.shard().map(Shards::new),
             settings,
             projection: Projection::default(),
             connected: false,
@@ -162,6 +169,9 @@ impl Core {
     /// A plug's task reported.
     pub fn report(&mut self, now: Instant, report: Report<PlugNo>) {
         let no = report.plug;
+        if self.is_of_another(now, &report) {
+            return;
+        }
         let outcome = self.fleet.report(report);
         self.follow(now, no, outcome);
     }

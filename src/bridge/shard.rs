@@ -40,6 +40,11 @@ impl Shard {
         owner(fnv1a(host.as_bytes()), self.count) == self.number
     }
 
+    /// Whether a shard can have this number.
+    pub fn is_reasonable(number: u32) -> bool {
+        (1..=MOST).contains(&number)
+    }
+
     /// Its place in topics. Without the count: when shards are added, topics stay.
     pub fn name(self) -> String {
         format!("shard-{}", self.number)
