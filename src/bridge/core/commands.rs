@@ -231,6 +231,10 @@ impl Core {
     /// The will of a session that we have left long ago: a broker, or a node of it, speaks it when it notices.
     fn heard_of_our_end(&mut self) {
         self.projection.forget(Owner::Bridge, Role::Availability);
+        if self.shard().is_some() {
+            // Other shards take us for somebody new, of whom they know nothing.
+            self.projection.forget(Owner::Bridge, Role::State);
+        }
         self.projection.mark(Owner::Bridge, true);
     }
 

@@ -94,6 +94,9 @@ impl Core {
         let mut gone = Vec::new();
         for past in plugs.into_iter().filter(|past| self.owns(past.mac)).collect::<Vec<_>>() {
             self.fleet.remember(past.mac, &past.name);
+            if self.is_aside(past.mac) {
+                continue;
+            }
             let no = match self.fleet.find(&past.mac.hex()) {
                 Some(no) => no,
                 None => match self.configured_at(past.address.as_ref()).filter(|_| past.via == Via::Config) {
@@ -132,7 +135,10 @@ impl Core {
                 self.projection.adopt(Owner::Plug(no), role, topic);
             }
         }
+        let left = |no: &PlugNo| self.fleet.get(*no).and_then(|plug| plug.mac);
+        let strangers: Vec<Mac> = gone.iter().filter_map(left).collect();
         self.reconsider(now);
+        self.forget_aside(&strangers);
         for no in gone {
             info!(plug = self.fleet.get(no).and_then(|plug| plug.name.clone()), "no longer listed: removed");
             self.remove(no, now);

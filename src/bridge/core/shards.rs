@@ -62,6 +62,18 @@ impl Core {
         takes
     }
 
+    /// Whether a plug is ours that another shard serves.
+    pub(super) fn is_aside(&self, mac: Mac) -> bool {
+        self.shards.as_ref().is_some_and(|shards| shards.aside.contains_key(&mac))
+    }
+
+    /// Plugs that nobody lists any more are not waited for.
+    pub(super) fn forget_aside(&mut self, macs: &[Mac]) {
+        if let Some(shards) = &mut self.shards {
+            shards.aside.retain(|mac, _| !macs.contains(mac));
+        }
+    }
+
     fn put_aside(&mut self, mac: Mac, entry: Entry) {
         if let Some(shards) = &mut self.shards {
             shards.aside.insert(mac, entry);
