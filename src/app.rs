@@ -260,7 +260,10 @@ fn follow(core: &mut Core, event: Event) {
     match event {
         Event::Opened => core.session_opened(now),
         Event::Lost => core.session_lost(),
-        Event::Acknowledged(ticket) => core.acknowledged(ticket),
+        Event::Acknowledged(ticket) => {
+            core.heard(now);
+            core.acknowledged(ticket);
+        }
         Event::Message(message) => {
             let delay = BIRTH_DELAY.0 + BIRTH_DELAY.1.mul_f64(fastrand::f64());
             core.message(now, message, delay);

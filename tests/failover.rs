@@ -116,7 +116,7 @@ async fn commands_survive_the_death_of_one_broker_after_the_other(
         };
         let answered = (0..8).filter(done).count() as u64;
         assert!(
-            (answered..=8).contains(&commands.into()),
+            (answered..=8).contains(&commands),
             "plug {number}: {commands} run of 8, {answered} answered"
         );
         assert_eq!(plug.look().await.relay(), commands % 2 == 1);

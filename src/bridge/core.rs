@@ -81,6 +81,8 @@ pub struct Core {
     warned: HashSet<String>,
     /// Where several bridges share the plugs.
     shards: Option<Shards>,
+    /// When the broker was last heard of.
+    heard_at: Instant,
 }
 
 impl Core {
@@ -96,6 +98,7 @@ impl Core {
             fleet: Fleet::new(fleet),
             search: Search::new(settings.search, now),
             shards: settings.topics.shard().map(Shards::new),
+            heard_at: now,
             settings,
             projection: Projection::default(),
             connected: false,
@@ -149,6 +152,7 @@ impl Core {
         self.spacing = Spacing::default();
         self.birth = Birth::None;
         self.vitals.sessions += 1;
+        self.tell_of_absence(now);
         self.recall(now);
         self.devices_at = Some(now);
         self.mark_all();
@@ -158,6 +162,13 @@ impl Core {
     pub fn session_lost(&mut self) {
         self.connected = false;
         self.ready.clear();
+    }
+
+    /// Something came from the broker.
+    pub fn heard(&mut self, at: Instant) {
+        if self.connected {
+            self.heard_at = at;
+        }
     }
 
     /// The broker has taken a message.

@@ -146,7 +146,7 @@ impl Projection {
     }
 
     /// Whether the acknowledgement of a message is of interest.
-    pub fn awaits(&self, ticket: Ticket) -> bool {
+    pub fn expects(&self, ticket: Ticket) -> bool {
         self.on_their_way.contains_key(&ticket)
     }
 

@@ -3,7 +3,6 @@
 use crate::plug::mac::Mac;
 
 use super::names::RESERVED;
-use super::retained::Role;
 use super::shard::Shard;
 
 /// The names of all topics below one base topic and one discovery prefix.
@@ -140,12 +139,10 @@ impl Topics {
     }
 
     /// What a shard of this number leaves when it goes, or the bridge before there were shards.
-    pub fn of_shard(&self, number: Option<u32>) -> Vec<(Role, String)> {
+    pub fn of_shard(&self, number: Option<u32>) -> Vec<String> {
         let topics = Topics { shard: number.map(|number| Shard { number, count: number }), ..self.clone() };
-        let state = ["info", "devices", "health"].map(|what| (Role::State, topics.bridge(what)));
-        let mut all =
-            vec![(Role::Discovery, topics.bridge_discovery()), (Role::Availability, topics.bridge_state())];
-        all.extend(state);
+        let mut all = vec![topics.bridge_discovery()];
+        all.extend(["state", "info", "devices", "health"].map(|what| topics.bridge(what)));
         all
     }
 
@@ -412,7 +409,7 @@ mod tests {
         let single = Topics::new("kasa", "homeassistant");
         assert!(!single.is_devices("kasa/bridge/shard-4/devices"));
         assert!(!single.is_bridge_state("kasa/bridge/shard-4/state"));
-        let kept = shard.of_shard(Some(7)).into_iter().map(|(_, topic)| topic).collect::<Vec<_>>();
+        let kept = shard.of_shard(Some(7));
         assert!(kept.contains(&"kasa/bridge/shard-7/devices".to_string()), "{kept:?}");
         assert!(kept.contains(&"homeassistant/device/kasa_bridge_7/config".to_string()), "{kept:?}");
         let ids = ["kasa_bridge_7", "kasa_bridge_1000"].map(|id| format!("homeassistant/device/{id}/config"));

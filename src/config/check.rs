@@ -63,6 +63,9 @@ fn mqtt(config: &Config, problems: &mut Vec<String>) {
     {
         problems.push("mqtt.client_id: expected 1 to 128 characters, none of them control characters".into());
     }
+    if mqtt.subscribe_qos > 1 {
+        problems.push(format!("mqtt.subscribe_qos: expected 0 or 1, found {}", mqtt.subscribe_qos));
+    }
     let brokers = mqtt.brokers();
     if mqtt.url.is_some() && !mqtt.urls.is_empty() {
         problems.push("mqtt.urls: expected either this or mqtt.url, not both".into());

@@ -29,6 +29,7 @@ impl Core {
     /// A message arrived on one of [`filters`](crate::bridge::topics::Topics::filters). `delay` is how long to let
     /// Home Assistant settle after a birth.
     pub fn message(&mut self, now: Instant, message: Message, delay: Duration) {
+        self.heard(message.received);
         match self.settings.topics.parse(&message.topic) {
             // Its retained birth may be a year old, and a new session has announced everything anyway.
             Some(Incoming::HomeAssistant) if !message.retain && message.payload == b"online" => {

@@ -116,7 +116,7 @@ impl Core {
         self.described.remove(&no);
         self.projection.let_go(Owner::Plug(no));
         let projection = &self.projection;
-        self.ready.retain(|publish| projection.awaits(publish.ticket));
+        self.ready.retain(|publish| projection.expects(publish.ticket));
         if self.owns(mac) {
             if let Some(name) = &plug.name {
                 self.fleet.remember(mac, name);
@@ -177,6 +177,15 @@ impl Core {
         }
     }
 
+    /// A node of a cluster that dies takes with it the commands that it had for us, and our will. Whoever sent one
+    /// meanwhile learns that it was not heard.
+    pub(super) fn tell_of_absence(&mut self, now: Instant) {
+        if self.shards.is_some() && self.vitals.sessions > 1 {
+            let away = now.saturating_duration_since(self.heard_at).as_secs_f64();
+            self.events.push_back(json!({"type": "away", "seconds": (away * 1000.0).ceil() / 1000.0}));
+        }
+    }
+
     /// Tells, once for each, of shards that count differently.
     fn tell_of_disagreement(&mut self) {
         let Some(shards) = &self.shards else { return };
@@ -207,8 +216,8 @@ impl Core {
         };
         let former = shards.follows.then_some(None);
         for number in shards.peers.superfluous().into_iter().map(Some).chain(former) {
-            for (role, topic) in self.settings.topics.of_shard(number) {
-                self.projection.adopt(Owner::Bridge, role, topic);
+            for topic in self.settings.topics.of_shard(number) {
+                self.projection.adopt(Owner::Bridge, Role::State, topic);
             }
         }
         self.projection.mark(Owner::Bridge, false);
