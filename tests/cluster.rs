@@ -42,21 +42,23 @@ fn shard(nats: &Nats, plugs: &[Simulator], number: usize) -> Program {
     command.arg("run").env("KASA2MQTT_SHARD", format!("{number}/{SHARDS}"));
     command.env("KASA2MQTT_MQTT__URLS", format!("[{}]", urls.join(",")));
     command.env("KASA2MQTT_PLUG", format!("[{}]", listed.join(",")));
-    command.env("KASA2MQTT_POLL__INTERVAL", "2s");
+    // Each subscription of quality 1 is a consumer of its own on each of the nodes: seconds.
+    command.env("KASA2MQTT_MQTT__SUBSCRIBE_QOS", "0").env("KASA2MQTT_POLL__INTERVAL", "2s");
     command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
     Program::spawn(&mut command)
 }
 
 async fn watch(nats: &Nats, node: usize) -> Watcher {
     let watcher = Watcher::connect(nats.address(node)).await;
-    for filter in
-        ["kasa/+/result", "kasa/+/availability", "kasa/bridge/+/state", "kasa/bridge/+/event", "kasa/end"]
-    {
-        watcher.subscribe(filter).await;
+    for filter in ["kasa/+/result", "kasa/+/availability", "kasa/bridge/+/state", "kasa/bridge/+/event"] {
+        let before = watcher.log.borrow().subscriptions;
+        watcher.client.subscribe(filter, QoS::AtMostOnce).await.unwrap();
+        watcher.wait("a SUBACK", |log| log.subscriptions > before).await;
     }
     watcher
 }
 
+/// Without acknowledgements, which wait for the nodes to agree; a node that cannot have one in time closes the connection.
 /// Commands one after the other, whatever happens, until told to stop; when each was sent.
 struct Flow {
     stop: tokio::sync::oneshot::Sender<()>,
@@ -75,7 +77,7 @@ impl Flow {
                 }
                 let payload = json!({"state": "TOGGLE", "transaction": number}).to_string();
                 let topic = format!("kasa/plug-{}/set", number % PLUGS);
-                client.publish(topic, QoS::AtLeastOnce, false, payload).await.unwrap();
+                client.publish(topic, QoS::AtMostOnce, false, payload).await.unwrap();
                 sent.insert(number, Instant::now());
             }
             sent
@@ -153,14 +155,12 @@ async fn a_broker_dies_and_another_and_a_shard_and_every_command_is_accounted_fo
     let settled = Duration::from_secs(3);
     for node in [1, 2] {
         let killed = Instant::now();
-        let from = watcher.mark();
         nats.kill(node);
-        // The shard that was there says that it was away.
-        let topic = format!("kasa/bridge/shard-{}/event", node + 1);
-        watcher.hear_after(from, &topic, |event| event.contains(r#""away""#)).await;
-        println!("node {node} killed: its shard is back after {:?}", killed.elapsed());
+        // Its shard goes elsewhere, and so does any whose node lost its leader with it.
         flows(watcher.mark()).await;
+        println!("node {node} killed: every shard obeys after {:?}", killed.elapsed());
         nats.restart(node).await;
+        assert_eq!(watcher.log.borrow().refused, None);
         println!("node {node} is back after {:?}", killed.elapsed());
         tokio::time::sleep(settled).await;
         flows(watcher.mark()).await;
@@ -247,8 +247,9 @@ async fn complete(nats: &Nats, node: usize) {
         expected.insert(format!("homeassistant/device/kasa_bridge_{shard}/config"));
     }
     let watcher = Watcher::connect(nats.address(node)).await;
-    watcher.subscribe("kasa/#").await;
-    watcher.subscribe("homeassistant/#").await;
+    for filter in ["kasa/#", "homeassistant/#"] {
+        watcher.client.subscribe(filter, QoS::AtMostOnce).await.unwrap();
+    }
     let has_all = |log: &support::watcher::Log| {
         let topics: BTreeSet<&String> = log
             .heard

@@ -94,8 +94,16 @@ pub async fn run(
                 let window = Window::default();
                 let opening =
                     Opening { filters: &identity.filters, memory_filters, accepted: false, unsubscribed: 0 };
-                let mut session =
-                    Session { connection, window, unanswered, opening, ending: false, events: &events, url };
+                let mut session = Session {
+                    connection,
+                    window,
+                    unanswered,
+                    opening,
+                    ending: false,
+                    qos: if settings.subscribe_qos == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce },
+                    events: &events,
+                    url,
+                };
                 let ended = session.live(&settings, &mut outbox, &mut opened_at).await;
                 if opened_at.is_some() {
                     said[number] = None;
@@ -191,6 +199,8 @@ struct Session<'a> {
     unanswered: VecDeque<Publish>,
     /// The client takes nothing any more; its last words are still to come.
     ending: bool,
+    /// Of our subscriptions.
+    qos: QoS,
     events: &'a mpsc::Sender<Event>,
     url: &'a BrokerUrl,
 }
@@ -293,7 +303,7 @@ impl Session<'_> {
     }
 
     fn subscribe(&self, filters: &[String]) -> Result<bool, Ended> {
-        let filters = filters.iter().map(|filter| SubscribeFilter::new(filter.clone(), QoS::AtLeastOnce));
+        let filters = filters.iter().map(|filter| SubscribeFilter::new(filter.clone(), self.qos));
         let asked = self.connection.client.try_subscribe_many(filters);
         asked.map(|()| false).map_err(|error| Ended::Failed(Failure::passing(error.to_string())))
     }
