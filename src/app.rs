@@ -125,6 +125,7 @@ async fn bridge(
     // Hosts that are listed are met as such, before a search finds them.
     let first_search = if config.plug.is_empty() { started } else { started + BEFORE_FIRST_SEARCH };
     let mut core = Core::new(settings(config, topics), first_search);
+    core.began(started);
     for plug in &config.plug {
         core.add_plug(Entry {
             address: plug.host.clone(),

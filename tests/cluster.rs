@@ -5,7 +5,7 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use kasa2mqtt::bridge::shard::Shard;
 use kasa2mqtt::cli::simulate::mac;
@@ -62,7 +62,7 @@ async fn watch(nats: &Nats, node: usize) -> Watcher {
 /// Commands one after the other, whatever happens, until told to stop; when each was sent.
 struct Flow {
     stop: tokio::sync::oneshot::Sender<()>,
-    task: tokio::task::JoinHandle<HashMap<usize, Instant>>,
+    task: tokio::task::JoinHandle<HashMap<usize, SystemTime>>,
 }
 
 impl Flow {
@@ -78,40 +78,41 @@ impl Flow {
                 let payload = json!({"state": "TOGGLE", "transaction": number}).to_string();
                 let topic = format!("kasa/plug-{}/set", number % PLUGS);
                 client.publish(topic, QoS::AtMostOnce, false, payload).await.unwrap();
-                sent.insert(number, Instant::now());
+                sent.insert(number, SystemTime::now());
             }
             sent
         });
         Flow { stop, task }
     }
 
-    async fn end(self) -> HashMap<usize, Instant> {
+    async fn end(self) -> HashMap<usize, SystemTime> {
         self.stop.send(()).unwrap();
         self.task.await.unwrap()
     }
 }
 
 /// When a shard was away: as its will says, or as it said itself when it was back.
-fn absences(heard: &[Heard], shard: u32) -> Vec<(Instant, Instant)> {
+fn absences(heard: &[Heard], shard: u32) -> Vec<(SystemTime, SystemTime)> {
+    let wall = |at: Instant| SystemTime::now() - at.elapsed();
+    let time = |text: &Value| humantime::parse_rfc3339(text.as_str().unwrap()).unwrap();
     let mut absences = Vec::new();
     let mut gone = None;
     for message in heard {
         let state = format!("kasa/bridge/shard-{shard}/state");
         if message.topic == state && message.payload == "offline" {
-            gone.get_or_insert(message.at);
+            gone.get_or_insert(wall(message.at));
         } else if message.topic == state
             && let Some(gone) = gone.take()
         {
-            absences.push((gone, message.at));
+            absences.push((gone, wall(message.at)));
         } else if message.topic == format!("kasa/bridge/shard-{shard}/event") {
             let event: Value = serde_json::from_str(&message.payload).unwrap();
             if event["type"] == "away" {
-                let away = Duration::from_secs_f64(event["seconds"].as_f64().unwrap());
-                absences.push((message.at.checked_sub(away).unwrap(), message.at));
+                absences.push((time(&event["from"]), time(&event["to"])));
             }
         }
     }
-    absences.extend(gone.map(|gone| (gone, Instant::now())));
+    absences.extend(gone.map(|gone| (gone, SystemTime::now())));
     absences
 }
 

@@ -83,6 +83,8 @@ pub struct Core {
     shards: Option<Shards>,
     /// When the broker was last heard of.
     heard_at: Instant,
+    /// When `settings.started` was.
+    began: Instant,
 }
 
 impl Core {
@@ -99,6 +101,7 @@ impl Core {
             search: Search::new(settings.search, now),
             shards: settings.topics.shard().map(Shards::new),
             heard_at: now,
+            began: now,
             settings,
             projection: Projection::default(),
             connected: false,
@@ -162,6 +165,11 @@ impl Core {
     pub fn session_lost(&mut self) {
         self.connected = false;
         self.ready.clear();
+    }
+
+    /// The program started at `at`, which is `settings.started` on the wall.
+    pub fn began(&mut self, at: Instant) {
+        (self.began, self.heard_at) = (at, at);
     }
 
     /// Something came from the broker.

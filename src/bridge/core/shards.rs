@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use humantime::format_rfc3339_millis;
 use serde_json::{Value, json};
 use tracing::{debug, info, warn};
 
@@ -181,8 +182,12 @@ impl Core {
     /// meanwhile learns that it was not heard.
     pub(super) fn tell_of_absence(&mut self, now: Instant) {
         if self.shards.is_some() && self.vitals.sessions > 1 {
-            let away = now.saturating_duration_since(self.heard_at).as_secs_f64();
-            self.events.push_back(json!({"type": "away", "seconds": (away * 1000.0).ceil() / 1000.0}));
+            let on_the_wall = |at: Instant| {
+                let at = self.settings.started + at.saturating_duration_since(self.began);
+                format_rfc3339_millis(at).to_string()
+            };
+            let (from, to) = (on_the_wall(self.heard_at), on_the_wall(now));
+            self.events.push_back(json!({"type": "away", "from": from, "to": to}));
         }
     }
 
