@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use rumqttc::{ClientError, Event as Rumqttc, Outgoing, Packet, QoS, SubscribeFilter, SubscribeReasonCode};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::bridge::message::{Message, Publish};
 use crate::bridge::retained::Ticket;
@@ -128,7 +128,7 @@ pub async fn run(
         }
         let lasted = opened_at.map(|opened_at: Instant| opened_at.elapsed());
         if said[number].as_ref() != Some(&failure) {
-            complain(url, &failure);
+            failure.complain(url);
         }
         let pause = backoff.after(&failure, lasted, began.elapsed());
         if backoff.is_fighting() {
@@ -141,13 +141,6 @@ pub async fn run(
         if closes_within(pause, &mut outbox, &mut unanswered).await {
             return;
         }
-    }
-}
-
-fn complain(url: &BrokerUrl, failure: &Failure) {
-    match failure.needs_a_person {
-        true => error!(broker = %url, "no connection to the broker: {}", failure.text),
-        false => warn!(broker = %url, "no connection to the broker: {}; trying again", failure.text),
     }
 }
 
