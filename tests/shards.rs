@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Stdio;
 use std::time::Duration;
 
 use kasa2mqtt::bridge::shard::Shard;
@@ -12,7 +13,7 @@ use kasa2mqtt::config::Config;
 use kasa2mqtt::plug::mac::Mac;
 use kasa2mqtt::sim::server::Simulator;
 use serde_json::{Value, json};
-use support::bridge::Bridge;
+use support::bridge::{Bridge, Program};
 use support::broker::AnyBroker;
 use support::house::{self, plugs};
 use support::soon;
@@ -26,6 +27,7 @@ against_both_brokers! {
     two_shards_of_one_number_are_told_of
     requests_are_answered_by_whom_they_concern
     one_bridge_becomes_three_and_topics_stay
+    what_every_shard_finds_one_serves
 }
 
 const PLUGS: usize = 12;
@@ -344,8 +346,6 @@ async fn shards_that_count_differently_are_told_of_and_no_plug_has_two_masters(b
     let watcher = watch(&broker).await;
     // Somebody wrote 3 where it is 2: between them they have every plug that either claims.
     let first = Bridge::start(config(&broker, &plugs, "1/2"));
-    let claimed: BTreeSet<usize> =
-        (0..PLUGS).filter(|number| owner(*number, 2) == 1 || owner(*number, 3) == 2).collect();
     let both: Vec<usize> =
         (0..PLUGS).filter(|number| owner(*number, 2) == 1 && owner(*number, 3) == 2).collect();
     assert!(both.is_empty(), "those that go from the first to the second do not exist: {both:?}");
@@ -360,7 +360,6 @@ async fn shards_that_count_differently_are_told_of_and_no_plug_has_two_masters(b
         let event: Value = serde_json::from_str(&event.payload).unwrap();
         assert_eq!((&event["shard"], &event["other"]), (&json!(teller), &json!(other)), "{event}");
     }
-    let _ = claimed;
     // Whoever counts fewer has them; each plug is listed once.
     soon("one master for each", async {
         loop {
@@ -483,4 +482,51 @@ async fn one_bridge_becomes_three_and_topics_stay(broker: AnyBroker) {
         }
     })
     .await;
+}
+
+/// A search of listed targets on loopback, by each of the shards.
+async fn what_every_shard_finds_one_serves(broker: AnyBroker) {
+    let plugs = plugs(&["HS100-G3"; PLUGS]).await;
+    let watcher = watch(&broker).await;
+    let targets: Vec<_> = plugs.iter().map(|plug| plug.address().to_string().parse().unwrap()).collect();
+    let start = |shard: &str| {
+        let mut config = config(&broker, &[], shard);
+        config.scan.enabled = true;
+        config.scan.targets.clone_from(&targets);
+        Bridge::start(config)
+    };
+    let _shards = ["1/2", "2/2"].map(start);
+    online(&watcher, 0).await;
+    let retained = settled(&broker, 2).await;
+    for number in 1..=2 {
+        let health = format!("kasa/bridge/shard-{number}/health");
+        watcher.hear(&health, |health| health.contains(&format!(r#""found":{PLUGS}"#))).await;
+        let devices = &retained[&format!("kasa/bridge/shard-{number}/devices")];
+        assert!(devices.contains(r#""discovered_via":"scan""#));
+    }
+    command_all(&watcher, &plugs, "found").await;
+}
+
+#[tokio::test]
+async fn the_log_names_shards_that_count_differently() {
+    let broker = AnyBroker::embedded().await;
+    let start = |shard: &str| {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "exec \"$0\" run 2>&1", env!("CARGO_BIN_EXE_kasa2mqtt")]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).env("KASA2MQTT_SCAN__ENABLED", "false");
+        command
+            .env("KASA2MQTT_MQTT__URL", format!("mqtt://{}", broker.address()))
+            .env("KASA2MQTT_SHARD", shard);
+        let mut program = Program::spawn(&mut command);
+        tokio::task::spawn_blocking(move || {
+            let line = program.read_until(|line| line.contains("another shard counts differently"));
+            program.drain();
+            (line, program)
+        })
+    };
+    let (one, other) = (start("1/2"), start("3/3"));
+    for (program, own, named) in [(one, "1/2", "3/3"), (other, "3/3", "1/2")] {
+        let (line, _program) = soon("a word in the log", program).await.unwrap();
+        assert!(line.contains(own) && line.contains(named), "{line}");
+    }
 }
