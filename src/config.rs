@@ -14,6 +14,7 @@ use figment::providers::{Format, Toml};
 use serde::Deserialize;
 
 use crate::bridge::settings::{Commands, HomeAssistant, Publish};
+use crate::bridge::shard::Shard;
 use crate::broker;
 use crate::mqtt;
 use crate::plug::klap::account::Account;
@@ -25,6 +26,8 @@ use crate::plug::settings::{Clock, Plug, Poll};
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// Which share of the plugs is ours, where several bridges share them.
+    pub shard: Option<Shard>,
     /// The broker to use.
     pub mqtt: mqtt::settings::Settings,
     /// The broker to be, where none is configured.
@@ -101,7 +104,11 @@ pub fn load_with(
         syntax(path, &text)?;
         figment = figment.merge(Toml::file_exact(path));
     }
-    let figment = environment::merge(figment, variables);
+    let variables: Vec<(String, String)> = variables.collect();
+    let host = variables.iter().find(|(name, _)| name == "HOSTNAME").map(|(_, host)| host.clone());
+    let figment = environment::merge(figment, variables.into_iter());
+    let figment =
+        shard_of_host(figment, host).map_err(|problem| Error(vec![format!("{}: {problem}", place(path))]))?;
     let config: Config = figment
         .extract()
         .map_err(|errors| Error(errors.into_iter().map(|error| explain(path, &error)).collect()))?;
@@ -112,6 +119,16 @@ pub fn load_with(
             Err(Error(problems.into_iter().map(|problem| format!("{}: {problem}", place(path))).collect()))
         }
     }
+}
+
+/// `auto/5` is the shard that this machine's name says.
+fn shard_of_host(figment: Figment, host: Option<String>) -> Result<Figment, String> {
+    let Some(count) = figment.extract_inner::<String>("shard").ok() else { return Ok(figment) };
+    let Some(count) = count.strip_prefix("auto/") else { return Ok(figment) };
+    let asked = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let shard = Shard::of_host(host.unwrap_or_else(asked).trim(), count)
+        .map_err(|problem| format!("shard: {problem}"))?;
+    Ok(figment.merge(("shard", shard.to_string())))
 }
 
 fn syntax(path: &Path, text: &str) -> Result<(), Error> {

@@ -52,6 +52,8 @@ const FLOORS: &[&str] = &[
     // The bridge's decisions.
     "bridge::birth",
     "bridge::names",
+    "bridge::shard",
+    "bridge::peers",
     "bridge::topics",
     "bridge::settings",
     "bridge::result",

@@ -150,6 +150,14 @@ fn the_environment_reaches_every_key_and_wins() {
     let several = environment(&[("KASA2MQTT_MQTT__URLS", r#"["mqtts://a", "mqtt://b:1"]"#)]).unwrap();
     let brokers: Vec<String> = several.mqtt.brokers().iter().map(ToString::to_string).collect();
     assert_eq!(brokers, ["mqtts://a:8883", "mqtt://b:1"]);
+    let shard = |value: &str, host: &str| {
+        environment(&[("KASA2MQTT_MQTT__URL", "mqtt://a"), ("KASA2MQTT_SHARD", value), ("HOSTNAME", host)])
+    };
+    assert_eq!(shard("2/5", "x").unwrap().shard.unwrap().to_string(), "2/5");
+    assert_eq!(shard("auto/5", "kasa2mqtt-0").unwrap().shard.unwrap().to_string(), "1/5");
+    let error = shard("auto/5", "kasa2mqtt-5").unwrap_err();
+    assert!(error.contains("shard: expected a host name") && error.contains("kasa2mqtt-5"), "{error}");
+    assert!(shard("6/5", "x").unwrap_err().contains("KASA2MQTT_SHARD"));
     use secrecy::ExposeSecret;
     assert_eq!(config.mqtt.secret().unwrap().unwrap().expose_secret(), "0123", "not the number 123");
     assert_eq!(config.poll.interval, Duration::from_secs(2));

@@ -4,6 +4,7 @@
 
 mod commands;
 mod roster;
+mod shards;
 mod speech;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -27,6 +28,8 @@ use super::search::Search;
 use super::spacing::Spacing;
 
 pub use roster::Wish;
+
+use shards::Shards;
 
 /// The list of all plugs is rendered at most once in this time for every hundred plugs.
 const DEVICES_APART: Duration = Duration::from_secs(1);
@@ -76,6 +79,12 @@ pub struct Core {
     described: HashMap<PlugNo, u64>,
     last_command: u64,
     warned: HashSet<String>,
+    /// Where several bridges share the plugs.
+    shards: Option<Shards>,
+    /// When the broker was last heard of.
+    heard_at: Instant,
+    /// When `settings.started` was.
+    began: Instant,
 }
 
 impl Core {
@@ -85,10 +94,14 @@ impl Core {
             heartbeat: settings.heartbeat,
             ttl: settings.command_ttl,
             follow_alias: settings.follow_alias,
+            sharded: settings.topics.shard().is_some(),
         };
         Core {
             fleet: Fleet::new(fleet),
             search: Search::new(settings.search, now),
+            shards: settings.topics.shard().map(Shards::new),
+            heard_at: now,
+            began: now,
             settings,
             projection: Projection::default(),
             connected: false,
@@ -142,6 +155,7 @@ impl Core {
         self.spacing = Spacing::default();
         self.birth = Birth::None;
         self.vitals.sessions += 1;
+        self.tell_of_absence(now);
         self.recall(now);
         self.devices_at = Some(now);
         self.mark_all();
@@ -160,6 +174,18 @@ impl Core {
         }
     }
 
+    /// The program started at `at`, which is `settings.started` on the wall.
+    pub fn began(&mut self, at: Instant) {
+        (self.began, self.heard_at) = (at, at);
+    }
+
+    /// Something came from the broker.
+    pub fn heard(&mut self, at: Instant) {
+        if self.connected {
+            self.heard_at = at;
+        }
+    }
+
     /// The broker has taken a message.
     pub fn acknowledged(&mut self, ticket: Ticket) {
         self.vitals.acknowledged += 1;
@@ -169,6 +195,9 @@ impl Core {
     /// A plug's task reported.
     pub fn report(&mut self, now: Instant, report: Report<PlugNo>) {
         let no = report.plug;
+        if self.is_of_another(now, &report) {
+            return;
+        }
         let outcome = self.fleet.report(report);
         self.follow(now, no, outcome);
     }

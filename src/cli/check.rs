@@ -20,6 +20,9 @@ pub fn describe(config: &Config) -> String {
             lines.push(format!("broker      embedded, on {}, {user}", config.broker.listen));
         }
     }
+    if let Some(shard) = config.shard {
+        lines.push(format!("shard       {shard}: the plugs whose MACs say so"));
+    }
     lines.push(format!("topics      {}/...", config.mqtt.base_topic));
     lines.push(match config.homeassistant.discovery {
         true => format!("discovery   {}/device/...", config.homeassistant.prefix),

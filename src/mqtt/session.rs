@@ -15,6 +15,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use rumqttc::QoS;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::{error, warn};
@@ -106,6 +107,7 @@ pub async fn run(
                     ending: false,
                     is_quiet: backoff.is_flapping(),
                     limit: limit.bytes(),
+                    qos: if settings.subscribe_qos == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce },
                     events: &events,
                     url,
                 };
@@ -134,7 +136,7 @@ pub async fn run(
         }
         let lasted = opened_at.map(|opened_at: Instant| opened_at.elapsed());
         if said[number].as_ref() != Some(&failure) {
-            complain(url, &failure);
+            failure.complain(url);
         }
         if limit.ended(lasted, suspect) {
             error!(
@@ -155,13 +157,6 @@ pub async fn run(
         if closes_within(pause, &mut outbox, &mut unanswered).await {
             return;
         }
-    }
-}
-
-fn complain(url: &BrokerUrl, failure: &Failure) {
-    match failure.needs_a_person {
-        true => error!(broker = %url, "no connection to the broker: {}", failure.text),
-        false => warn!(broker = %url, "no connection to the broker: {}; trying again", failure.text),
     }
 }
 

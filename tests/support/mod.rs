@@ -8,6 +8,7 @@ pub mod hours;
 pub mod house;
 pub mod log;
 pub mod mosquitto;
+pub mod nats;
 pub mod netns;
 pub mod output;
 pub mod peers;
