@@ -86,6 +86,7 @@ const FLOORS: &[&str] = &[
     "mqtt::failure",
     "mqtt::backoff",
     "mqtt::limit",
+    "mqtt::event",
     "mqtt::session::live",
     "mqtt::session",
     "mqtt",

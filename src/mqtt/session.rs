@@ -20,8 +20,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::{error, warn};
 
-use crate::bridge::message::{Message, Publish};
-use crate::bridge::retained::Ticket;
+use crate::bridge::message::Publish;
 
 use super::backoff::Backoff;
 use super::connection::{Connection, Will};
@@ -32,25 +31,12 @@ use super::window::{Window, is_answer};
 
 mod live;
 
+pub use super::event::Event;
+
 use live::{Ended, Opening, Session};
 
 /// So many sessions may end while we listen to what was left; then it is done without.
 const REMEMBERED_IN_VAIN: u32 = 2;
-
-/// What happens on the connection, for the core.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// The broker accepted a new session and our subscriptions.
-    Opened,
-    /// The session is gone.
-    Lost,
-    /// The program stood still; its session will be lost.
-    StoodStill,
-    /// A message arrived.
-    Message(Message),
-    /// The broker has taken a message.
-    Acknowledged(Ticket),
-}
 
 /// Who we are to the broker.
 #[derive(Debug, Clone)]

@@ -11,11 +11,10 @@ use tracing::{debug, info, warn};
 use crate::bridge::message::{Message, Publish};
 use crate::mqtt::backoff::SHORT_SESSION;
 use crate::mqtt::connection::{Connection, End};
+use crate::mqtt::event::Event;
 use crate::mqtt::failure::Failure;
 use crate::mqtt::settings::{BrokerUrl, Settings};
 use crate::mqtt::window::{Sent, Window, is_answer, size};
-
-use super::Event;
 
 /// Time for the last messages of a clean end.
 const FAREWELL: Duration = Duration::from_millis(600);
