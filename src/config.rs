@@ -67,6 +67,13 @@ impl Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error(Vec<String>);
 
+impl Error {
+    /// The lines.
+    pub fn problems(&self) -> &[String] {
+        &self.0
+    }
+}
+
 impl std::error::Error for Error {}
 
 impl fmt::Display for Error {

@@ -4,6 +4,7 @@
 
 use std::process::ExitCode;
 
+use clap::CommandFactory;
 use kasa2mqtt::app::{self, Ended};
 use kasa2mqtt::cli::{self, Cli, Command};
 use kasa2mqtt::config;
@@ -43,7 +44,8 @@ async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
     // Once for all restarts: what arrives between two of them must not be lost.
     let mut signals = Signals::new()?;
     match cli.command.unwrap_or(Command::Run) {
-        Command::Check => println!("{}", cli::check::describe(&config::load(cli.config.as_deref())?)),
+        Command::Check(check) => println!("{}", check.run(config::load(cli.config.as_deref()))?),
+        Command::Completions(completions) => cli::completions::run(&completions, Cli::command())?,
         Command::Plug(plug) => tokio::select! {
             done = cli::plug::run(&plug) => done?,
             () = signals.stopped() => return Err("interrupted".into()),

@@ -107,6 +107,7 @@ const FLOORS: &[&str] = &[
     "sim",
     "cli::log",
     "cli::check",
+    "cli::completions",
     "cli::table",
     "cli::plug",
     "cli::forget",

@@ -1,8 +1,37 @@
-//! `kasa2mqtt check`: what a configuration means, in words.
+//! `kasa2mqtt check`: what a configuration means, in words or as JSON.
 
-use crate::config::Config;
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::config::{Config, Error};
 use crate::plug::scan::settings::Adopt;
 use crate::plug::settings::HostPort;
+
+/// Reads the configuration and says what it means, or what is wrong with it.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Print a JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Check {
+    /// What to print of a configuration.
+    ///
+    /// # Errors
+    /// It is wrong. For a script that is an answer too, and printed as one.
+    pub fn run(&self, config: Result<Config, Error>) -> Result<String, Error> {
+        match (config, self.json) {
+            (Ok(config), false) => Ok(describe(&config)),
+            (Ok(config), true) => Ok(as_json(&config).to_string()),
+            (Err(error), true) => {
+                println!("{}", json!({"ok": false, "problems": error.problems()}));
+                Err(error)
+            }
+            (Err(error), false) => Err(error),
+        }
+    }
+}
 
 /// What the bridge would do, without secrets.
 pub fn describe(config: &Config) -> String {
@@ -52,4 +81,37 @@ pub fn describe(config: &Config) -> String {
         (false, _) => "search      off".into(),
     });
     lines.join("\n")
+}
+
+/// The same for scripts.
+fn as_json(config: &Config) -> Value {
+    let every = |interval| humantime::format_duration(interval).to_string();
+    let plugs = config.plug.iter().map(|plug| {
+        json!({
+            "host": plug.host.as_ref().map(HostPort::to_string),
+            "mac": plug.mac.map(|mac| mac.to_string()),
+            "name": plug.name,
+            "interval": every(plug.interval.unwrap_or(config.poll.interval)),
+            "account": plug.account().is_given(),
+        })
+    });
+    let client = config.client();
+    let adopt = if config.scan.adopt == Adopt::All { "all" } else { "listed" };
+    json!({
+        "ok": true,
+        "broker": {
+            "url": config.mqtt.url.as_ref().map(ToString::to_string),
+            "listen": config.mqtt.url.is_none().then(|| config.broker.listen.to_string()),
+            "username": client.username,
+        },
+        "base_topic": config.mqtt.base_topic,
+        "discovery_prefix": config.homeassistant.discovery.then_some(&config.homeassistant.prefix),
+        "account": config.kasa.is_given(),
+        "plugs": plugs.collect::<Vec<_>>(),
+        "search": {
+            "enabled": config.scan.enabled,
+            "interval": every(config.scan.interval),
+            "adopt": adopt,
+        },
+    })
 }
