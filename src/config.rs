@@ -5,6 +5,9 @@
 
 mod check;
 mod environment;
+mod exposed;
+
+pub use exposed::exposed;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

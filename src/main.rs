@@ -9,6 +9,7 @@ use kasa2mqtt::app::{self, Ended};
 use kasa2mqtt::cli::{self, Cli, Command};
 use kasa2mqtt::config;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::warn;
 
 fn main() -> ExitCode {
     let cli = match cli::parse(std::env::args_os()) {
@@ -44,7 +45,7 @@ async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
     // Once for all restarts: what arrives between two of them must not be lost.
     let mut signals = Signals::new()?;
     match cli.command.unwrap_or(Command::Run) {
-        Command::Check(check) => println!("{}", check.run(config::load(cli.config.as_deref()))?),
+        Command::Check(check) => println!("{}", check.run(cli.config.as_deref())?),
         Command::Completions(completions) => cli::completions::run(&completions, Cli::command())?,
         Command::Plug(plug) => tokio::select! {
             done = cli::plug::run(&plug) => done?,
@@ -65,6 +66,9 @@ async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
         Command::Demo => cli::demo::run(signals.stopped()).await?,
         Command::Run => loop {
             let config = config::load(cli.config.as_deref())?;
+            for problem in config::exposed(&config, cli.config.as_deref()) {
+                warn!("{problem}");
+            }
             if app::run(&config, signals.stopped()).await? == Ended::Stopped {
                 break;
             }

@@ -4,7 +4,8 @@
 mod support;
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -120,6 +121,7 @@ fn check_answers_scripts() {
     let good = "[mqtt]\nurl = \"mqtt://broker.lan\"\nusername = \"me\"\npassword = \"hunter2\"\n\
         [[plug]]\nhost = \"192.0.2.1\"\nname = \"lamp\"\n";
     fs::write(&file, good).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     let text = ok(&["check", "--json", "-c", path]);
     let said: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(said["ok"], true);
@@ -128,6 +130,20 @@ fn check_answers_scripts() {
     assert_eq!(said["plugs"][0]["interval"], "5s");
     assert_eq!(said["search"]["enabled"], false);
     assert!(!text.contains("hunter2"));
+
+    assert!(said["warnings"][0].as_str().unwrap().contains("kasa.toml"), "{said}");
+    assert!(ok(&["check", "-c", path]).contains("\nwarning     the configuration has a password in it"));
+    // The bridge says it at its start.
+    let mut bridge = Program::command();
+    bridge.args(["run", "-c", path]).env("KASA2MQTT_MQTT__URL", "mqtt://127.0.0.1:1");
+    bridge.stdout(Stdio::null()).env_remove("RUST_LOG");
+    let mut bridge = bridge.spawn().unwrap();
+    let mut lines = std::io::BufReader::new(bridge.stderr.take().unwrap()).lines();
+    let warned =
+        lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("everybody on this machine")));
+    bridge.kill().unwrap();
+    bridge.wait().unwrap();
+    assert!(warned.unwrap().unwrap().contains("WARN"));
 
     fs::write(&file, "[poll]\ninterval = \"0s\"\ntimeout = \"2h\"\n").unwrap();
     let wrong = run(&["check", "--json", "-c", path]);

@@ -1,9 +1,11 @@
 //! `kasa2mqtt check`: what a configuration means, in words or as JSON.
 
+use std::path::Path;
+
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::config::{Config, Error};
+use crate::config::{self, Config, Error};
 use crate::plug::scan::settings::Adopt;
 use crate::plug::settings::HostPort;
 
@@ -16,20 +18,24 @@ pub struct Check {
 }
 
 impl Check {
-    /// What to print of a configuration.
+    /// What to print of the configuration in `file` and of the environment's.
     ///
     /// # Errors
     /// It is wrong. For a script that is an answer too, and printed as one.
-    pub fn run(&self, config: Result<Config, Error>) -> Result<String, Error> {
-        match (config, self.json) {
-            (Ok(config), false) => Ok(describe(&config)),
-            (Ok(config), true) => Ok(as_json(&config).to_string()),
-            (Err(error), true) => {
-                println!("{}", json!({"ok": false, "problems": error.problems()}));
-                Err(error)
-            }
-            (Err(error), false) => Err(error),
+    pub fn run(&self, file: Option<&Path>) -> Result<String, Error> {
+        let config = config::load(file);
+        if let (Err(error), true) = (&config, self.json) {
+            println!("{}", json!({"ok": false, "problems": error.problems()}));
         }
+        let config = config?;
+        let warnings = config::exposed(&config, file);
+        Ok(match self.json {
+            true => as_json(&config, &warnings).to_string(),
+            false => {
+                let warnings = warnings.iter().map(|warning| format!("\nwarning     {warning}"));
+                describe(&config) + &warnings.collect::<String>()
+            }
+        })
     }
 }
 
@@ -84,7 +90,7 @@ pub fn describe(config: &Config) -> String {
 }
 
 /// The same for scripts.
-fn as_json(config: &Config) -> Value {
+fn as_json(config: &Config, warnings: &[String]) -> Value {
     let every = |interval| humantime::format_duration(interval).to_string();
     let plugs = config.plug.iter().map(|plug| {
         json!({
@@ -113,5 +119,6 @@ fn as_json(config: &Config) -> Value {
             "interval": every(config.scan.interval),
             "adopt": adopt,
         },
+        "warnings": warnings,
     })
 }
