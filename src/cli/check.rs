@@ -22,8 +22,8 @@ impl Check {
     ///
     /// # Errors
     /// It is wrong. For a script that is an answer too, and printed as one.
-    pub fn run(&self, file: Option<&Path>) -> Result<String, Error> {
-        let config = config::load(file);
+    pub async fn run(&self, file: Option<&Path>) -> Result<String, Error> {
+        let config = config::load(file).await;
         if let (Err(error), true) = (&config, self.json) {
             println!("{}", json!({"ok": false, "problems": error.problems()}));
         }
