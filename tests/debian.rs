@@ -16,7 +16,13 @@ fn package() -> PathBuf {
     let folder = tempfile::tempdir().unwrap();
     let path = format!("{}:{}", cache("cargo/bin").display(), std::env::var("PATH").unwrap());
     let mut build = Command::new(Path::new(ROOT).join("deploy/debian/build"));
-    must(build.arg("--output").arg(folder.path().join("kasa2mqtt.deb")).env("PATH", path).env("PROFILE", "dev"));
+    must(
+        build
+            .arg("--output")
+            .arg(folder.path().join("kasa2mqtt.deb"))
+            .env("PATH", path)
+            .env("PROFILE", "dev"),
+    );
     folder.keep().join("kasa2mqtt.deb")
 }
 
@@ -38,6 +44,16 @@ cd /kasa-test
 say() { echo "$1: $(shift; "$@" 2>&1 | tr '\n' ' ')"; }
 config=/etc/kasa2mqtt/config.toml
 hear() { timeout 20 mosquitto_sub -h 127.0.0.1 -p 1883 -t kasa/bridge/state -C 1 "$@"; }
+
+dropin=/etc/systemd/system/kasa2mqtt.service.d
+mkdir -p $dropin
+dpkg-deb -x kasa2mqtt.deb unpacked
+# A program without `healthcheck` is one that does not tell systemd when it is ready, either.
+if unpacked/usr/bin/kasa2mqtt --help | grep -q healthcheck; then notifies=yes; else
+  notifies=no
+  printf '[Service]\nType=exec\nWatchdogSec=0\n' >$dropin/notifies-not.conf
+fi
+say notifies echo $notifies
 
 dpkg -i kasa2mqtt.deb
 say verify systemd-analyze verify kasa2mqtt.service
@@ -63,16 +79,16 @@ password_file = "${CREDENTIALS_DIRECTORY}/mqtt"
 state_dir = "/var/lib/kasa2mqtt"
 CONFIG
 (umask 077; echo secret >/etc/kasa2mqtt/mqtt)
-mkdir -p /etc/systemd/system/kasa2mqtt.service.d
-printf '[Service]\nLoadCredential=mqtt:/etc/kasa2mqtt/mqtt\nWatchdogSec=2\nRestartSec=100ms\n' \
-  >/etc/systemd/system/kasa2mqtt.service.d/test.conf
+printf '[Service]\nLoadCredential=mqtt:/etc/kasa2mqtt/mqtt\nRestartSec=100ms\n' >$dropin/credential.conf
+[ $notifies = no ] || printf '[Service]\nWatchdogSec=2\n' >$dropin/watchdog.conf
 systemctl daemon-reload
 systemctl restart kasa2mqtt
 say without-password hear
 say with-password hear -u kasa -P secret
 
-# Hung: the watchdog starts it anew.
-kill -STOP $(systemctl show -P MainPID kasa2mqtt)
+# Hung: the watchdog starts it anew. Without one, it is killed.
+signal=STOP; [ $notifies = yes ] || signal=KILL
+kill -$signal $(systemctl show -P MainPID kasa2mqtt)
 for _ in $(seq 200); do [ "$(systemctl show -P NRestarts kasa2mqtt)" -ge 1 ] && break; sleep 0.1; done
 say restarts systemctl show -P NRestarts kasa2mqtt
 say after-hanging hear -u kasa -P secret
@@ -121,6 +137,7 @@ fn the_package_installs_starts_keeps_its_configuration_and_purges() {
     assert!(said("manual").contains("without the cloud"), "{told}");
     assert!(said("without-password").contains("not authorised"), "{told}");
     is("with-password", "online");
+    println!("hung (notifies: {}), it was started anew", said("notifies"));
     is("restarts", "1");
     is("after-hanging", "online");
     assert!(said("version").ends_with("+newer"), "{told}");

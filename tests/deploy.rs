@@ -206,3 +206,39 @@ fn no_other_file_is_taken_for_an_app() {
     collect(root().into(), &mut found);
     assert_eq!(found, [root().join("deploy/homeassistant/kasa2mqtt/config.yaml")]);
 }
+
+/// The pages on migration name topics of ours, and links go somewhere.
+#[test]
+fn what_pages_name_exists() {
+    let topics = kasa2mqtt::bridge::topics::Topics::new("kasa", "homeassistant");
+    let folder = root().join("docs/migration");
+    let mut pages: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(pages.len(), 5);
+    let others = ["README.md", "SECURITY.md", "deploy/README.md", "deploy/mosquitto/README.md"];
+    pages.extend(others.map(|page| root().join(page)));
+    let (mut links, mut named) = (0, 0);
+    for page in &pages {
+        let text = fs::read_to_string(page).unwrap();
+        for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            let path = link.split('#').next().unwrap();
+            if !path.is_empty() && !path.starts_with("https://") {
+                links += 1;
+                assert!(page.parent().unwrap().join(path).exists(), "{}: {link}", page.display());
+            }
+        }
+        if !page.starts_with(root().join("docs/migration")) {
+            continue;
+        }
+        for topic in text.split('`').skip(1).step_by(2).filter(|code| code.starts_with("kasa/")) {
+            let topic =
+                topic.split(':').next().unwrap().replace("<name>", "lamp").replace("<strip>", "strip");
+            let is_ours = topics.parse(&topic).is_some()
+                || topics.own(&topic).is_some()
+                || topic == topics.bridge_state()
+                || topic.ends_with("/result");
+            assert!(is_ours, "{}: {topic}", page.display());
+            named += 1;
+        }
+    }
+    assert!(links > 15 && named > 20, "{links} links, {named} topics");
+}
