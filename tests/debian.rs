@@ -43,7 +43,14 @@ const SCRIPT: &str = r#"
 cd /kasa-test
 say() { echo "$1: $(shift; "$@" 2>&1 | tr '\n' ' ')"; }
 config=/etc/kasa2mqtt/config.toml
-hear() { timeout 20 mosquitto_sub -h 127.0.0.1 -p 1883 -t kasa/bridge/state -C 1 "$@"; }
+# A program that does not notify may not listen yet.
+hear() {
+  for _ in $(seq 100); do
+    heard=$(timeout 20 mosquitto_sub -h 127.0.0.1 -p 1883 -t kasa/bridge/state -C 1 "$@" 2>&1)
+    case $heard in *refused) sleep 0.1 ;; *) break ;; esac
+  done
+  echo "$heard"
+}
 
 dropin=/etc/systemd/system/kasa2mqtt.service.d
 mkdir -p $dropin

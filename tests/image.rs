@@ -4,7 +4,7 @@
 mod support;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use kasa2mqtt::cli::simulate::mac;
@@ -19,7 +19,12 @@ use support::soon;
 use support::watcher::Watcher;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-const TARGET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/x86_64-unknown-linux-musl");
+/// The static program, which `tests/run` builds beside the one that other tests use.
+fn program() -> PathBuf {
+    let debug = Path::new(env!("CARGO_BIN_EXE_kasa2mqtt")).parent().unwrap();
+    let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    debug.parent().unwrap().join(target).join("debug/kasa2mqtt")
+}
 
 /// Mounts `$1`, the image's files, read-only, and runs the program in them as the image's user.
 const RUN: &str = r#"
@@ -35,8 +40,7 @@ async fn the_image_runs_without_root_and_without_a_place_to_write() {
     let stage = tempfile::tempdir().unwrap();
     let image = stage.path().join("image");
     fs::create_dir_all(image.join("data")).unwrap();
-    fs::copy(Path::new(TARGET).join("debug/kasa2mqtt"), image.join("kasa2mqtt"))
-        .expect("tests/run builds it");
+    fs::copy(program(), image.join("kasa2mqtt")).expect("tests/run builds it");
     fs::copy("/etc/ssl/certs/ca-certificates.crt", image.join("ca-certificates.crt")).unwrap();
     let kind = must(Command::new("file").arg("-b").arg(image.join("kasa2mqtt")));
     assert!(kind.contains("static"), "{kind}");
