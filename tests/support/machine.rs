@@ -15,6 +15,8 @@ mkdir "$scratch/up" "$scratch/work" "$scratch/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$scratch/up,workdir=$scratch/work" "$scratch/root"
 mkdir "$scratch/root/kasa-test"
 cp -r "$1"/. "$scratch/root/kasa-test/"
+# No index of manual pages after each step.
+rm -f "$scratch/root/var/lib/man-db/auto-update"
 # Some containers forbid packages to start what they install.
 rm -f "$scratch/root/usr/sbin/policy-rc.d"
 cat >"$scratch/root/etc/systemd/system/kasa-test.service" <<'UNIT'
