@@ -35,7 +35,8 @@ UNIT
 timeout -k 10 300 systemd-nspawn --quiet --directory="$scratch/root" --register=no --keep-unit --private-network \
   --boot systemd.unit=kasa-test.service </dev/null >"$scratch/console" 2>&1 || true
 cat "$scratch/up/kasa-test/output" 2>/dev/null || cat "$scratch/console"
-umount -l "$scratch/root" "$scratch"
+umount "$scratch/root"
+umount "$scratch"
 rmdir "$scratch"
 "#;
 
