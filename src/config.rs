@@ -5,6 +5,10 @@
 
 mod check;
 mod environment;
+mod exposed;
+pub mod supervisor;
+
+pub use exposed::exposed;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -21,6 +25,8 @@ use crate::plug::klap::account::Account;
 use crate::plug::link::Ports;
 use crate::plug::scan;
 use crate::plug::settings::{Clock, Plug, Poll};
+
+use supervisor::Supervisor;
 
 /// Everything that can be configured; see `config.example.toml`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -70,6 +76,13 @@ impl Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error(Vec<String>);
 
+impl Error {
+    /// The lines.
+    pub fn problems(&self) -> &[String] {
+        &self.0
+    }
+}
+
 impl std::error::Error for Error {}
 
 impl fmt::Display for Error {
@@ -78,21 +91,35 @@ impl fmt::Display for Error {
     }
 }
 
-/// Reads `path`, if there is one, and this process's environment.
+/// Reads `path`, if there is one, what Home Assistant's Supervisor says, if it started us, and this process's environment.
 ///
 /// # Errors
 /// The file cannot be read, or anything in file or environment is not understood.
-pub fn load(path: Option<&Path>) -> Result<Config, Error> {
-    load_with(
-        path,
-        std::env::vars_os()
-            .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))),
-    )
+pub async fn load(path: Option<&Path>) -> Result<Config, Error> {
+    let variables = std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
+    let learnt = match Supervisor::from_environment() {
+        Some(supervisor) => Some(supervisor.ask().await.map_err(|problem| Error(vec![problem]))?),
+        None => None,
+    };
+    load_from(path, learnt, variables)
 }
 
 /// The same with an environment given.
 pub fn load_with(
     path: Option<&Path>,
+    variables: impl Iterator<Item = (String, String)>,
+) -> Result<Config, Error> {
+    load_from(path, None, variables)
+}
+
+/// The same from all sources: the later one wins.
+///
+/// # Errors
+/// As for [`load`].
+pub fn load_from(
+    path: Option<&Path>,
+    learnt: Option<supervisor::Learnt>,
     variables: impl Iterator<Item = (String, String)>,
 ) -> Result<Config, Error> {
     let mut figment = Figment::new();
@@ -103,6 +130,9 @@ pub fn load_with(
         // figment knows no lines: the syntax is checked where a line can be named.
         syntax(path, &text)?;
         figment = figment.merge(Toml::file_exact(path));
+    }
+    if let Some(learnt) = learnt {
+        figment = figment.merge(learnt);
     }
     let variables: Vec<(String, String)> = variables.collect();
     let host = variables.iter().find(|(name, _)| name == "HOSTNAME").map(|(_, host)| host.clone());

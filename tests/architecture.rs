@@ -113,6 +113,7 @@ const FLOORS: &[&str] = &[
     "sim",
     "cli::log",
     "cli::check",
+    "cli::completions",
     "cli::table",
     "cli::plug",
     "cli::forget",
@@ -304,5 +305,19 @@ fn files_are_small() {
             source.module,
             source.lines
         );
+    }
+}
+
+/// Nothing is handed to a shell, or to any other program.
+#[test]
+fn no_program_is_started() {
+    for source in sources() {
+        for word in ["std::process::Command", "process::Command", "tokio::process"] {
+            assert!(!source.code.contains(word), "{} names {word}", source.module);
+        }
+        let imports = source.code.lines().filter(|line| line.contains("process::"));
+        for line in imports.filter(|line| line.trim_start().starts_with("use ")) {
+            assert!(!line.contains("Command"), "{}: {line}", source.module);
+        }
     }
 }

@@ -195,3 +195,41 @@ fn secrets_are_not_shown() {
     assert!(!format!("{config:?}").contains("hunter2"));
     assert!(!kasa2mqtt::cli::check::describe(&config).contains("hunter2"));
 }
+
+#[test]
+fn secrets_that_everybody_can_read_are_told() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let write = |name: &str, text: &str, mode: u32| {
+        fs::write(path(name), text).unwrap();
+        fs::set_permissions(path(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let told = |text: &str, mode: u32| {
+        write("kasa.toml", text, mode);
+        let config = load(&path("kasa.toml")).unwrap();
+        kasa2mqtt::config::exposed(&config, Some(&path("kasa.toml")))
+    };
+    let shown = |name: &str| path(name).display().to_string();
+    write("mqtt", "secret", 0o644);
+    write("kasa", "secret", 0o600);
+    write("theirs", "secret", 0o604);
+    let files = format!(
+        "[mqtt]\nurl = \"mqtt://b\"\nusername = \"me\"\npassword_file = \"{}\"\n\
+         [kasa]\nusername = \"me\"\npassword_file = \"{}\"\n\
+         [[plug]]\nhost = \"192.0.2.1\"\nusername = \"them\"\npassword_file = \"{}\"\n",
+        shown("mqtt"),
+        shown("kasa"),
+        shown("theirs")
+    );
+    let lines = told(&files, 0o644);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].contains("mqtt.password_file") && lines[0].contains(&shown("mqtt")), "{lines:?}");
+    assert!(lines[1].contains("plug[0].password_file"), "{lines:?}");
+    let inline = "[kasa]\nusername = \"me\"\npassword = \"hunter2\"\n";
+    let lines = told(inline, 0o644);
+    assert!(lines[0].contains("kasa.toml") && !lines[0].contains("hunter2"), "{lines:?}");
+    assert_eq!(told(inline, 0o640), Vec::<String>::new());
+    let theirs = "[[plug]]\nhost = \"192.0.2.1\"\nusername = \"them\"\npassword = \"x\"\n";
+    assert_eq!(told(theirs, 0o644).len(), 1);
+}

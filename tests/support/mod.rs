@@ -7,6 +7,7 @@ pub mod broker;
 pub mod hours;
 pub mod house;
 pub mod log;
+pub mod machine;
 pub mod mosquitto;
 pub mod nats;
 pub mod netns;

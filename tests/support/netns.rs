@@ -164,7 +164,7 @@ fn run(command: &mut Command) {
     );
 }
 
-fn as_root(program: &str) -> Command {
+pub fn as_root(program: &str) -> Command {
     let output = Command::new("id").arg("-u").output().expect("id");
     if output.stdout.trim_ascii() == b"0" {
         return Command::new(program);
