@@ -256,9 +256,9 @@ fn gaps(plugs: &[Simulator]) -> tokio::task::JoinSet<Duration> {
 
 /// Until each plug was asked twice more.
 async fn polled(plugs: &[Simulator]) {
-    for plug in plugs {
+    let before: Vec<u64> = plugs.iter().map(|plug| plug.counts().borrow().requests).collect();
+    for (plug, before) in plugs.iter().zip(before) {
         let mut counts = plug.counts();
-        let before = counts.borrow().requests;
         soon("two polls", counts.wait_for(|counts| counts.requests >= before + 2)).await.unwrap();
     }
 }
