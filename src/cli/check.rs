@@ -9,6 +9,8 @@ use crate::config::{self, Config, Error};
 use crate::plug::scan::settings::Adopt;
 use crate::plug::settings::HostPort;
 
+use super::output;
+
 /// Reads the configuration and says what it means, or what is wrong with it.
 #[derive(Debug, Args)]
 pub struct Check {
@@ -25,7 +27,7 @@ impl Check {
     pub async fn run(&self, file: Option<&Path>) -> Result<String, Error> {
         let config = config::load(file).await;
         if let (Err(error), true) = (&config, self.json) {
-            println!("{}", json!({"ok": false, "problems": error.problems()}));
+            let _ = output::line(json!({"ok": false, "problems": error.problems()}));
         }
         let config = config?;
         let warnings = config::exposed(&config, file);

@@ -13,6 +13,7 @@ use crate::sim::model::Model;
 use crate::sim::plug::SimPlug;
 use crate::sim::server::Simulator;
 
+use super::output;
 use super::simulate::mac;
 
 const PLUGS: [(&str, &str); 3] = [("HS110-G1", "Desk lamp"), ("HS110-G3", "Freezer"), ("HS100-G2", "Radio")];
@@ -41,7 +42,7 @@ pub async fn run(stopped: impl Future<Output = ()>) -> Result<(), Box<dyn Error>
         config.plug.push(Plug { host: Some(host), ..Plug::default() });
         plugs.push(simulator);
     }
-    println!("{}", what_to_try(port, &plugs[0]));
+    output::line(what_to_try(port, &plugs[0]))?;
     app::run(&config, stopped).await?;
     broker.stop().await;
     Ok(())
