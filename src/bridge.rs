@@ -25,4 +25,6 @@ pub mod search;
 pub mod settings;
 pub mod spacing;
 pub mod state;
+pub mod tally;
 pub mod topics;
+pub mod view;

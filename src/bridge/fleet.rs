@@ -132,11 +132,14 @@ impl Fleet {
 
     /// A plug's task reported.
     pub fn report(&mut self, report: Report<PlugNo>) -> Outcome {
-        let Report { plug: no, at, event } = report;
+        let Report { plug: no, at, event, took } = report;
         let ttl = self.settings.ttl;
         // The last words of a plug that was removed.
         if !self.plugs.contains_key(&no) {
             return Outcome::default();
+        }
+        if let Some(took) = took {
+            self.plug_mut(no).tally.answered(took);
         }
         match event {
             task::Event::Polled(Ok(reading)) => self.answered(no, at, Some(reading)),
@@ -226,6 +229,8 @@ impl Fleet {
 
     fn failed(&mut self, no: PlugNo, at: Instant, error: &Error) -> Outcome {
         let plug = self.plug_mut(no);
+        plug.tally.failed(error);
+        plug.last_error = Some(error.to_string());
         if let Error::Unsupported(_) = error {
             let trouble = Some(error.to_string());
             let listed = plug.trouble != trouble;

@@ -15,6 +15,7 @@ use super::deadband;
 use super::event::Event;
 use super::queue::{Pending, Queue};
 use super::result::Failure;
+use super::tally::Tally;
 
 /// Readings after which a plug is announced even though its meter never answered.
 const READINGS_TO_ANNOUNCE: u32 = 3;
@@ -104,6 +105,10 @@ pub struct Plug {
     pub polls: u64,
     /// Failures among them.
     pub errors: u64,
+    /// What went wrong last, however long ago.
+    pub last_error: Option<String>,
+    /// What is counted of it.
+    pub tally: Tally,
     /// Since it answered last.
     pub failures: u32,
     /// Since when it does not answer.
@@ -161,6 +166,8 @@ impl Plug {
             readings: 0,
             polls: 0,
             errors: 0,
+            last_error: None,
+            tally: Tally::default(),
             failures: 0,
             failing_since: None,
             queue: Queue::default(),

@@ -25,6 +25,16 @@ pub fn describe(config: &Config) -> String {
         true => format!("discovery   {}/device/...", config.homeassistant.prefix),
         false => "discovery   off".into(),
     });
+    if let Some(listen) = config.http.listen {
+        let http = &config.http;
+        let who = match (http.ingress, http.token.is_some() || http.token_file.is_some()) {
+            (true, _) => "through Home Assistant only",
+            (false, true) => "whoever knows the token may switch",
+            (false, false) if listen.ip().is_loopback() => "whoever is on this machine may switch",
+            (false, false) => "for all to see; only from this machine may be switched",
+        };
+        lines.push(format!("page        http://{listen}, {who}"));
+    }
     if config.kasa.is_given() {
         lines.push("account     given, for plugs whose firmware wants it".into());
     }

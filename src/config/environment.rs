@@ -26,6 +26,8 @@ const TEXT: &[&str] = &[
     "base_topic",
     "prefix",
     "listen",
+    "token",
+    "token_file",
     "state_dir",
     "interval",
     "energy_interval",

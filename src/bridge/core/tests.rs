@@ -104,7 +104,7 @@ impl House {
     }
 
     fn report(&mut self, no: PlugNo, event: Event) {
-        self.core.report(self.now, Report { plug: no, at: self.now, event });
+        self.core.report(self.now, Report { plug: no, at: self.now, event, took: None });
         self.settle();
     }
 
