@@ -115,7 +115,7 @@ async fn bridge(
     urls: Vec<BrokerUrl>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Ended, Error> {
-    let topics = Topics::new(&config.mqtt.base_topic, &config.homeassistant.prefix);
+    let topics = Topics::new(&config.mqtt.base_topic, &config.homeassistant.prefix).of(config.shard);
     let will = Will { topic: topics.bridge_state(), payload: "offline" };
     let filters = topics.filters();
     let client_id = config.mqtt.client_id.clone();
@@ -125,6 +125,7 @@ async fn bridge(
     // Hosts that are listed are met as such, before a search finds them.
     let first_search = if config.plug.is_empty() { started } else { started + BEFORE_FIRST_SEARCH };
     let mut core = Core::new(settings(config, topics), first_search);
+    core.began(started);
     for plug in &config.plug {
         core.add_plug(Entry {
             address: plug.host.clone(),
@@ -261,7 +262,10 @@ fn follow(core: &mut Core, event: Event) {
         Event::Opened => core.session_opened(now),
         Event::Lost => core.session_lost(),
         Event::StoodStill => core.stood_still(now),
-        Event::Acknowledged(ticket) => core.acknowledged(ticket),
+        Event::Acknowledged(ticket) => {
+            core.heard(now);
+            core.acknowledged(ticket);
+        }
         Event::Message(message) => {
             let delay = BIRTH_DELAY.0 + BIRTH_DELAY.1.mul_f64(fastrand::f64());
             core.message(now, message, delay);

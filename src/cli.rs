@@ -1,6 +1,7 @@
 //! The commands a person types: arguments to one value, and one file for each command that is more than a call.
 
 pub mod check;
+pub mod completions;
 pub mod demo;
 pub mod forget;
 pub mod log;
@@ -40,7 +41,9 @@ pub enum Command {
     /// Run a broker, three simulated plugs and the bridge, and say what to try.
     Demo,
     /// Read the configuration and say what it means, or what is wrong with it.
-    Check,
+    Check(check::Check),
+    /// Print what completes this command line in a shell, or its manual page.
+    Completions(completions::Completions),
     /// Have the running bridge forget a plug: its topics, and its device in Home Assistant.
     Forget(forget::Forget),
     /// Talk to one plug, once, without a broker.

@@ -5,6 +5,10 @@
 
 mod check;
 mod environment;
+mod exposed;
+pub mod supervisor;
+
+pub use exposed::exposed;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,6 +18,7 @@ use figment::providers::{Format, Toml};
 use serde::Deserialize;
 
 use crate::bridge::settings::{Commands, HomeAssistant, Publish};
+use crate::bridge::shard::Shard;
 use crate::broker;
 use crate::http;
 use crate::mqtt;
@@ -22,10 +27,14 @@ use crate::plug::link::Ports;
 use crate::plug::scan;
 use crate::plug::settings::{Clock, Plug, Poll};
 
+use supervisor::Supervisor;
+
 /// Everything that can be configured; see `config.example.toml`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// Which share of the plugs is ours, where several bridges share them.
+    pub shard: Option<Shard>,
     /// The broker to use.
     pub mqtt: mqtt::settings::Settings,
     /// The broker to be, where none is configured.
@@ -70,6 +79,13 @@ impl Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error(Vec<String>);
 
+impl Error {
+    /// The lines.
+    pub fn problems(&self) -> &[String] {
+        &self.0
+    }
+}
+
 impl std::error::Error for Error {}
 
 impl fmt::Display for Error {
@@ -78,21 +94,35 @@ impl fmt::Display for Error {
     }
 }
 
-/// Reads `path`, if there is one, and this process's environment.
+/// Reads `path`, if there is one, what Home Assistant's Supervisor says, if it started us, and this process's environment.
 ///
 /// # Errors
 /// The file cannot be read, or anything in file or environment is not understood.
-pub fn load(path: Option<&Path>) -> Result<Config, Error> {
-    load_with(
-        path,
-        std::env::vars_os()
-            .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))),
-    )
+pub async fn load(path: Option<&Path>) -> Result<Config, Error> {
+    let variables = std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
+    let learnt = match Supervisor::from_environment() {
+        Some(supervisor) => Some(supervisor.ask().await.map_err(|problem| Error(vec![problem]))?),
+        None => None,
+    };
+    load_from(path, learnt, variables)
 }
 
 /// The same with an environment given.
 pub fn load_with(
     path: Option<&Path>,
+    variables: impl Iterator<Item = (String, String)>,
+) -> Result<Config, Error> {
+    load_from(path, None, variables)
+}
+
+/// The same from all sources: the later one wins.
+///
+/// # Errors
+/// As for [`load`].
+pub fn load_from(
+    path: Option<&Path>,
+    learnt: Option<supervisor::Learnt>,
     variables: impl Iterator<Item = (String, String)>,
 ) -> Result<Config, Error> {
     let mut figment = Figment::new();
@@ -104,7 +134,14 @@ pub fn load_with(
         syntax(path, &text)?;
         figment = figment.merge(Toml::file_exact(path));
     }
-    let figment = environment::merge(figment, variables);
+    if let Some(learnt) = learnt {
+        figment = figment.merge(learnt);
+    }
+    let variables: Vec<(String, String)> = variables.collect();
+    let host = variables.iter().find(|(name, _)| name == "HOSTNAME").map(|(_, host)| host.clone());
+    let figment = environment::merge(figment, variables.into_iter());
+    let figment =
+        shard_of_host(figment, host).map_err(|problem| Error(vec![format!("{}: {problem}", place(path))]))?;
     let config: Config = figment
         .extract()
         .map_err(|errors| Error(errors.into_iter().map(|error| explain(path, &error)).collect()))?;
@@ -115,6 +152,16 @@ pub fn load_with(
             Err(Error(problems.into_iter().map(|problem| format!("{}: {problem}", place(path))).collect()))
         }
     }
+}
+
+/// `auto/5` is the shard that this machine's name says.
+fn shard_of_host(figment: Figment, host: Option<String>) -> Result<Figment, String> {
+    let Some(count) = figment.extract_inner::<String>("shard").ok() else { return Ok(figment) };
+    let Some(count) = count.strip_prefix("auto/") else { return Ok(figment) };
+    let asked = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let shard = Shard::of_host(host.unwrap_or_else(asked).trim(), count)
+        .map_err(|problem| format!("shard: {problem}"))?;
+    Ok(figment.merge(("shard", shard.to_string())))
 }
 
 fn syntax(path: &Path, text: &str) -> Result<(), Error> {

@@ -4,10 +4,12 @@
 
 use std::process::ExitCode;
 
+use clap::CommandFactory;
 use kasa2mqtt::app::{self, Ended};
 use kasa2mqtt::cli::{self, Cli, Command};
 use kasa2mqtt::config;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::warn;
 
 fn main() -> ExitCode {
     let cli = match cli::parse(std::env::args_os()) {
@@ -43,13 +45,14 @@ async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
     // Once for all restarts: what arrives between two of them must not be lost.
     let mut signals = Signals::new()?;
     match cli.command.unwrap_or(Command::Run) {
-        Command::Check => println!("{}", cli::check::describe(&config::load(cli.config.as_deref())?)),
+        Command::Check(check) => println!("{}", check.run(cli.config.as_deref()).await?),
+        Command::Completions(completions) => cli::completions::run(&completions, Cli::command())?,
         Command::Plug(plug) => tokio::select! {
             done = cli::plug::run(&plug) => done?,
             () = signals.stopped() => return Err("interrupted".into()),
         },
         Command::Forget(forget) => {
-            let config = config::load(cli.config.as_deref())?;
+            let config = config::load(cli.config.as_deref()).await?;
             tokio::select! {
                 done = cli::forget::run(&forget, &config) => done?,
                 () = signals.stopped() => return Err("interrupted".into()),
@@ -62,7 +65,10 @@ async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
         Command::Simulate(simulate) => cli::simulate::run(simulate, signals.stopped()).await?,
         Command::Demo => cli::demo::run(signals.stopped()).await?,
         Command::Run => loop {
-            let config = config::load(cli.config.as_deref())?;
+            let config = config::load(cli.config.as_deref()).await?;
+            for problem in config::exposed(&config, cli.config.as_deref()) {
+                warn!("{problem}");
+            }
             if app::run(&config, signals.stopped()).await? == Ended::Stopped {
                 break;
             }

@@ -7,6 +7,7 @@
 
 pub mod backoff;
 pub mod connection;
+pub mod event;
 pub mod failure;
 pub mod limit;
 pub mod pulse;

@@ -52,6 +52,8 @@ const FLOORS: &[&str] = &[
     // The bridge's decisions.
     "bridge::birth",
     "bridge::names",
+    "bridge::shard",
+    "bridge::peers",
     "bridge::topics",
     "bridge::settings",
     "bridge::result",
@@ -86,6 +88,7 @@ const FLOORS: &[&str] = &[
     "mqtt::failure",
     "mqtt::backoff",
     "mqtt::limit",
+    "mqtt::event",
     "mqtt::session::live",
     "mqtt::session",
     "mqtt",
@@ -123,6 +126,7 @@ const FLOORS: &[&str] = &[
     "sim",
     "cli::log",
     "cli::check",
+    "cli::completions",
     "cli::table",
     "cli::plug",
     "cli::forget",
@@ -317,5 +321,19 @@ fn files_are_small() {
             source.module,
             source.lines
         );
+    }
+}
+
+/// Nothing is handed to a shell, or to any other program.
+#[test]
+fn no_program_is_started() {
+    for source in sources() {
+        for word in ["std::process::Command", "process::Command", "tokio::process"] {
+            assert!(!source.code.contains(word), "{} names {word}", source.module);
+        }
+        let imports = source.code.lines().filter(|line| line.contains("process::"));
+        for line in imports.filter(|line| line.trim_start().starts_with("use ")) {
+            assert!(!line.contains("Command"), "{}: {line}", source.module);
+        }
     }
 }

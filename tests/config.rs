@@ -150,6 +150,14 @@ fn the_environment_reaches_every_key_and_wins() {
     let several = environment(&[("KASA2MQTT_MQTT__URLS", r#"["mqtts://a", "mqtt://b:1"]"#)]).unwrap();
     let brokers: Vec<String> = several.mqtt.brokers().iter().map(ToString::to_string).collect();
     assert_eq!(brokers, ["mqtts://a:8883", "mqtt://b:1"]);
+    let shard = |value: &str, host: &str| {
+        environment(&[("KASA2MQTT_MQTT__URL", "mqtt://a"), ("KASA2MQTT_SHARD", value), ("HOSTNAME", host)])
+    };
+    assert_eq!(shard("2/5", "x").unwrap().shard.unwrap().to_string(), "2/5");
+    assert_eq!(shard("auto/5", "kasa2mqtt-0").unwrap().shard.unwrap().to_string(), "1/5");
+    let error = shard("auto/5", "kasa2mqtt-5").unwrap_err();
+    assert!(error.contains("shard: expected a host name") && error.contains("kasa2mqtt-5"), "{error}");
+    assert!(shard("6/5", "x").unwrap_err().contains("KASA2MQTT_SHARD"));
     use secrecy::ExposeSecret;
     assert_eq!(config.mqtt.secret().unwrap().unwrap().expose_secret(), "0123", "not the number 123");
     assert_eq!(config.poll.interval, Duration::from_secs(2));
@@ -186,4 +194,42 @@ fn secrets_are_not_shown() {
     assert!(config.kasa.is_given() && config.plug[0].account().is_given());
     assert!(!format!("{config:?}").contains("hunter2"));
     assert!(!kasa2mqtt::cli::check::describe(&config).contains("hunter2"));
+}
+
+#[test]
+fn secrets_that_everybody_can_read_are_told() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let write = |name: &str, text: &str, mode: u32| {
+        fs::write(path(name), text).unwrap();
+        fs::set_permissions(path(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let told = |text: &str, mode: u32| {
+        write("kasa.toml", text, mode);
+        let config = load(&path("kasa.toml")).unwrap();
+        kasa2mqtt::config::exposed(&config, Some(&path("kasa.toml")))
+    };
+    let shown = |name: &str| path(name).display().to_string();
+    write("mqtt", "secret", 0o644);
+    write("kasa", "secret", 0o600);
+    write("theirs", "secret", 0o604);
+    let files = format!(
+        "[mqtt]\nurl = \"mqtt://b\"\nusername = \"me\"\npassword_file = \"{}\"\n\
+         [kasa]\nusername = \"me\"\npassword_file = \"{}\"\n\
+         [[plug]]\nhost = \"192.0.2.1\"\nusername = \"them\"\npassword_file = \"{}\"\n",
+        shown("mqtt"),
+        shown("kasa"),
+        shown("theirs")
+    );
+    let lines = told(&files, 0o644);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].contains("mqtt.password_file") && lines[0].contains(&shown("mqtt")), "{lines:?}");
+    assert!(lines[1].contains("plug[0].password_file"), "{lines:?}");
+    let inline = "[kasa]\nusername = \"me\"\npassword = \"hunter2\"\n";
+    let lines = told(inline, 0o644);
+    assert!(lines[0].contains("kasa.toml") && !lines[0].contains("hunter2"), "{lines:?}");
+    assert_eq!(told(inline, 0o640), Vec::<String>::new());
+    let theirs = "[[plug]]\nhost = \"192.0.2.1\"\nusername = \"them\"\npassword = \"x\"\n";
+    assert_eq!(told(theirs, 0o644).len(), 1);
 }

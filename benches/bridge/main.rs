@@ -3,6 +3,7 @@
 
 mod bridge;
 mod broker;
+mod faults;
 mod floor;
 mod idle;
 mod instructions;
@@ -38,6 +39,7 @@ fn main() {
             Figure::Latency => idle = Some(latency::idle(&options, &plugs, report)),
             Figure::Slow => latency::slow(&options, &plugs, report),
             Figure::Burst => latency::burst(&options, &plugs, report),
+            Figure::Faults => faults::beside(&options, &plugs, report),
             Figure::Cpu => idle::cpu(&options, &plugs, report),
             Figure::Wakeups => idle::wakeups(&options, &plugs, report),
             Figure::Memory => idle::memory_of_few(&options, &plugs, report),

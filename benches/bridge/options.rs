@@ -78,6 +78,8 @@ pub enum Figure {
     Slow,
     /// 200 commands at once to 200 plugs.
     Burst,
+    /// 33 plugs beside 17 that are broken.
+    Faults,
     /// CPU per 1,000 polls, 200 plugs.
     Cpu,
     /// Wake-ups when idle, 20 plugs.
@@ -95,10 +97,11 @@ pub enum Figure {
 }
 
 /// What runs when nothing is asked for.
-const USUAL: [Figure; 9] = [
+const USUAL: [Figure; 10] = [
     Figure::Latency,
     Figure::Slow,
     Figure::Burst,
+    Figure::Faults,
     Figure::Cpu,
     Figure::Wakeups,
     Figure::Memory,

@@ -3,7 +3,7 @@
 //! They know what pollers and switches ask for, and nothing else. `src/sim` has the faithful ones.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -42,6 +42,7 @@ struct Shared {
     relays: Vec<AtomicBool>,
     delay_us: AtomicU64,
     polls: AtomicU64,
+    broken_from: AtomicUsize,
     seen: Mutex<Vec<Seen>>,
 }
 
@@ -55,6 +56,7 @@ impl Plugs {
             relays: (0..count).map(|_| AtomicBool::new(false)).collect(),
             delay_us: AtomicU64::new(0),
             polls: AtomicU64::new(0),
+            broken_from: AtomicUsize::new(usize::MAX),
             seen: Mutex::new(Vec::new()),
         });
         let (listening, listens) = std::sync::mpsc::channel();
@@ -77,6 +79,11 @@ impl Plugs {
     pub fn delay(&self, delay: Duration) {
         let delay = u64::try_from(delay.as_micros()).expect("a short time");
         self.shared.delay_us.store(delay, Ordering::Relaxed);
+    }
+
+    /// From this number on they are broken, in six ways that take turns.
+    pub fn break_from(&self, plug: usize) {
+        self.shared.broken_from.store(plug, Ordering::Relaxed);
     }
 
     /// All polls so far.
@@ -138,7 +145,24 @@ async fn converse(shared: Arc<Shared>, plug: usize, mut stream: TcpStream) -> st
         if delay > 0 {
             tokio::time::sleep_until((at + Duration::from_micros(delay)).into()).await;
         }
-        stream.write_all(&cipher::frame(reply.as_bytes())).await?;
+        let mut frame = cipher::frame(reply.as_bytes());
+        if plug >= shared.broken_from.load(Ordering::Relaxed) {
+            match plug % 6 {
+                // It never answers.
+                0 => std::future::pending().await,
+                // It closes without a word, or in the midst of one.
+                1 => return Ok(()),
+                2 => {
+                    stream.write_all(&frame[..frame.len() / 2]).await?;
+                    return Ok(());
+                }
+                // It announces 4 GiB, or speaks rubbish.
+                3 => frame[..HEADER].fill(0xff),
+                4 => frame[HEADER..].reverse(),
+                _ => tokio::time::sleep(Duration::from_millis(4900)).await,
+            }
+        }
+        stream.write_all(&frame).await?;
     }
 }
 

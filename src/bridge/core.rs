@@ -5,6 +5,7 @@
 mod commands;
 mod onlookers;
 mod roster;
+mod shards;
 mod speech;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -30,6 +31,8 @@ use super::view::Changed;
 
 pub use onlookers::{Unknown, Wanted};
 pub use roster::Wish;
+
+use shards::Shards;
 
 /// The list of all plugs is rendered at most once in this time for every hundred plugs.
 const DEVICES_APART: Duration = Duration::from_secs(1);
@@ -83,6 +86,12 @@ pub struct Core {
     changed: Option<Changed>,
     /// Results of commands that did not come from the broker.
     results: VecDeque<(u64, Vec<u8>)>,
+    /// Where several bridges share the plugs.
+    shards: Option<Shards>,
+    /// When the broker was last heard of.
+    heard_at: Instant,
+    /// When `settings.started` was.
+    began: Instant,
 }
 
 impl Core {
@@ -92,10 +101,14 @@ impl Core {
             heartbeat: settings.heartbeat,
             ttl: settings.command_ttl,
             follow_alias: settings.follow_alias,
+            sharded: settings.topics.shard().is_some(),
         };
         Core {
             fleet: Fleet::new(fleet),
             search: Search::new(settings.search, now),
+            shards: settings.topics.shard().map(Shards::new),
+            heard_at: now,
+            began: now,
             settings,
             projection: Projection::default(),
             connected: false,
@@ -151,6 +164,7 @@ impl Core {
         self.spacing = Spacing::default();
         self.birth = Birth::None;
         self.vitals.sessions += 1;
+        self.tell_of_absence(now);
         self.recall(now);
         self.devices_at = Some(now);
         self.mark_all();
@@ -169,6 +183,18 @@ impl Core {
         }
     }
 
+    /// The program started at `at`, which is `settings.started` on the wall.
+    pub fn began(&mut self, at: Instant) {
+        (self.began, self.heard_at) = (at, at);
+    }
+
+    /// Something came from the broker.
+    pub fn heard(&mut self, at: Instant) {
+        if self.connected {
+            self.heard_at = at;
+        }
+    }
+
     /// The broker has taken a message.
     pub fn acknowledged(&mut self, ticket: Ticket) {
         self.vitals.acknowledged += 1;
@@ -178,6 +204,9 @@ impl Core {
     /// A plug's task reported.
     pub fn report(&mut self, now: Instant, report: Report<PlugNo>) {
         let no = report.plug;
+        if self.is_of_another(now, &report) {
+            return;
+        }
         let outcome = self.fleet.report(report);
         self.follow(now, no, outcome);
     }

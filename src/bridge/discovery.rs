@@ -62,7 +62,7 @@ pub fn plug(
         "sw_version": reading.sw_ver,
         "hw_version": reading.hw_ver,
         "serial_number": reading.device_id,
-        "via_device": "kasa_bridge",
+        "via_device": topics.bridge_id(),
     });
     if settings.mac_connection {
         device["connections"] = json!([["mac", reading.mac.to_string()]]);
@@ -124,24 +124,26 @@ fn payload(device: Value, name: &str, plug: &str, topics: &Topics, components: M
 /// The payload for the bridge itself: the device that all plugs are connected via. `searches` tells whether it looks for
 /// plugs.
 pub fn bridge(topics: &Topics, searches: bool) -> Value {
+    let id = topics.bridge_id();
+    let name = topics.shard().map_or("Kasa bridge".into(), |shard| format!("Kasa bridge {}", shard.number));
     let count = |key: &str, name: &str| {
-        json!({"p": "sensor", "unique_id": format!("kasa_bridge_{key}"), "name": name,
+        json!({"p": "sensor", "unique_id": format!("{id}_{key}"), "name": name,
             "entity_category": "diagnostic", "state_topic": topics.bridge("health"),
             "value_template": format!("{{{{ value_json.{key} }}}}")})
     };
     let mut config = json!({
-        "device": {"identifiers": ["kasa_bridge"], "name": "Kasa bridge", "manufacturer": "kasa2mqtt",
+        "device": {"identifiers": [id], "name": name, "manufacturer": "kasa2mqtt",
             "model": "Bridge", "sw_version": env!("CARGO_PKG_VERSION")},
         "origin": origin(),
         "availability": [{"topic": topics.bridge_state()}],
         "components": {
-            "version": {"p": "sensor", "unique_id": "kasa_bridge_version", "name": "Version",
+            "version": {"p": "sensor", "unique_id": format!("{id}_version"), "name": "Version",
                 "entity_category": "diagnostic", "state_topic": topics.bridge("info"),
                 "value_template": "{{ value_json.version }}"},
-            "connection": {"p": "binary_sensor", "unique_id": "kasa_bridge_connection", "name": "Connection state",
+            "connection": {"p": "binary_sensor", "unique_id": format!("{id}_connection"), "name": "Connection state",
                 "device_class": "connectivity", "entity_category": "diagnostic", "state_topic": topics.bridge_state(),
                 "payload_on": "online", "payload_off": "offline", "availability": []},
-            "restart": {"p": "button", "unique_id": "kasa_bridge_restart", "device_class": "restart",
+            "restart": {"p": "button", "unique_id": format!("{id}_restart"), "device_class": "restart",
                 "entity_category": "config", "command_topic": topics.bridge("request/restart")},
             "online": count("online", "Plugs online"),
             "offline": count("offline", "Plugs offline"),
@@ -149,7 +151,7 @@ pub fn bridge(topics: &Topics, searches: bool) -> Value {
     });
     if searches {
         config["components"]["found"] = count("found", "Plugs found");
-        config["components"]["scan"] = json!({"p": "button", "unique_id": "kasa_bridge_scan", "name": "Scan",
+        config["components"]["scan"] = json!({"p": "button", "unique_id": format!("{id}_scan"), "name": "Scan",
             "entity_category": "config", "command_topic": topics.bridge("request/scan")});
     }
     config

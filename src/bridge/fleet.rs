@@ -48,6 +48,8 @@ pub struct Settings {
     pub ttl: Duration,
     /// Whether names follow aliases that change.
     pub follow_alias: bool,
+    /// Whether other bridges have plugs whose names are not known here.
+    pub sharded: bool,
 }
 
 impl Fleet {
@@ -74,6 +76,15 @@ impl Fleet {
             self.by_name.insert(name.clone(), no);
         }
         self.plugs.insert(no, plug);
+        no
+    }
+
+    /// Adds a plug that has no name, and is not told of, until it has said who it is.
+    pub fn add_silent(&mut self, entry: Entry) -> PlugNo {
+        let name = entry.name.clone();
+        let no = self.add(Entry { name: None, ..entry });
+        let plug = self.plug_mut(no);
+        (plug.entry.name, plug.silent) = (name, true);
         no
     }
 

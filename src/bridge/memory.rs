@@ -44,7 +44,7 @@ impl Memory {
         }) else {
             return;
         };
-        if topic == topics.bridge("devices") {
+        if topics.is_devices(topic) {
             for listed in payload.as_array().into_iter().flatten().filter_map(past) {
                 match self.plugs.iter_mut().find(|known| known.mac == listed.mac) {
                     // What Home Assistant was told last is newer than the list.
@@ -58,7 +58,9 @@ impl Memory {
             Some(Own::Discovery(mac)) => {
                 // Ours, and not of another bridge in another part of the house.
                 let is_ours = payload["origin"]["name"] == "kasa2mqtt"
-                    && payload["availability"][0]["topic"] == topics.bridge_state();
+                    && payload["availability"][0]["topic"]
+                        .as_str()
+                        .is_some_and(|state| topics.is_bridge_state(state));
                 if !is_ours {
                     return;
                 }

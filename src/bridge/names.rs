@@ -43,7 +43,15 @@ pub fn is_name(text: &str) -> bool {
 
 /// The name with the last four digits of a MAC, for the second plug of one alias. `id` has twelve hex digits.
 pub fn with_digits(slug: &str, id: &str) -> String {
-    let digits = id.get(8..).unwrap_or(id);
+    ending(slug, id.get(8..).unwrap_or(id))
+}
+
+/// The name with all digits of a MAC that its vendor gives out one by one, where not all other names are known.
+pub fn with_more_digits(slug: &str, id: &str) -> String {
+    ending(slug, id.get(6..).unwrap_or(id))
+}
+
+fn ending(slug: &str, digits: &str) -> String {
     let mut name: String = slug.chars().take(LONGEST - 1 - digits.len()).collect();
     name.push('-');
     name + digits
@@ -79,6 +87,7 @@ mod tests {
             if let Some(name) = slug(&alias) {
                 prop_assert!(is_name(&name), "{name}");
                 prop_assert!(is_name(&with_digits(&name, "50c7bf010203")));
+                prop_assert!(is_name(&with_more_digits(&name, "50c7bf010203")));
             }
         }
     }

@@ -11,15 +11,20 @@ use super::fleet::Fleet;
 use super::plug::{Availability, Plug};
 
 /// `bridge/info`: no secrets, nothing that changes while the program runs.
-pub fn info(started: SystemTime, instance: &str, summary: &Value) -> Value {
-    json!({
+/// `shard` is what one of several bridges adds.
+pub fn info(started: SystemTime, instance: &str, summary: &Value, shard: Option<Value>) -> Value {
+    let mut info = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "commit": option_env!("KASA2MQTT_COMMIT"),
         "started_at": format_rfc3339_seconds(started).to_string(),
         "mqtt": {"version": "3.1.1"},
         "instance": instance,
         "config": summary,
-    })
+    });
+    if let (Some(info), Some(Value::Object(shard))) = (info.as_object_mut(), shard) {
+        info.extend(shard);
+    }
+    info
 }
 
 /// What the program tells of itself.
@@ -39,7 +44,8 @@ pub struct Vitals {
 
 /// `bridge/health`: how it is, as a whole and plug by plug.
 pub fn health(fleet: &Fleet, found: usize, vitals: &Vitals) -> Value {
-    let count = |availability| fleet.plugs().filter(|(_, plug)| plug.availability == availability).count();
+    let known = || fleet.plugs().filter(|(_, plug)| !plug.silent);
+    let count = |availability| known().filter(|(_, plug)| plug.availability == availability).count();
     let plug = |plug: &Plug| {
         let health = json!({"polls": plug.polls, "errors": plug.errors, "failing": plug.failures});
         plug.name.clone().map(|name| (name, health))
@@ -50,7 +56,7 @@ pub fn health(fleet: &Fleet, found: usize, vitals: &Vitals) -> Value {
         "uptime": vitals.uptime,
         "memory": vitals.memory,
         "mqtt": {"sessions": vitals.sessions, "acknowledged": vitals.acknowledged},
-        "known": fleet.len(),
+        "known": known().count(),
         "online": count(Availability::Online),
         "offline": count(Availability::Offline),
         "found": found,
@@ -60,7 +66,7 @@ pub fn health(fleet: &Fleet, found: usize, vitals: &Vitals) -> Value {
 
 /// `bridge/devices`: every plug, also those that have not answered yet.
 pub fn devices(fleet: &Fleet) -> Value {
-    fleet.plugs().map(|(_, plug)| device(plug)).collect()
+    fleet.plugs().filter(|(_, plug)| !plug.silent).map(|(_, plug)| device(plug)).collect()
 }
 
 fn device(plug: &Plug) -> Value {

@@ -87,6 +87,8 @@ pub struct Plug {
     pub named_at: Option<Instant>,
     /// Whether it has answered since the program started.
     pub met: bool,
+    /// Another shard speaks for it until it has said who it is.
+    pub silent: bool,
     /// Whether it answers.
     pub availability: Availability,
     /// What users are shown; `None` until the first complete reading.
@@ -155,6 +157,7 @@ impl Plug {
             name: entry.name.clone(),
             named_at: None,
             met: false,
+            silent: false,
             // Nobody can be asked where it is not known.
             availability: if is_lost { Availability::Offline } else { Availability::Unknown },
             shown: None,

@@ -44,16 +44,17 @@ pub struct Settings {
 }
 
 /// The bridge's own messages. `devices` is the list of all plugs, and `health` what is known of the whole, once they are
-/// known.
+/// known; `shard` is what `bridge/info` says of one of several bridges.
 pub fn bridge(
     settings: &Settings,
     devices: Option<&[u8]>,
     health: Option<&[u8]>,
+    shard: Option<Value>,
     stopping: bool,
 ) -> Vec<Retained> {
     let Settings { topics, homeassistant, .. } = settings;
     let state = if stopping { "offline" } else { "online" };
-    let info = overview::info(settings.started, &settings.instance, &settings.summary).to_string();
+    let info = overview::info(settings.started, &settings.instance, &settings.summary, shard).to_string();
     let mut wanted = vec![
         message(Role::Availability, topics.bridge_state(), state),
         message(Role::State, topics.bridge("info"), info),

@@ -6,6 +6,9 @@ use crate::plug::raw;
 
 const KNOWN: &str = "restart, health_check, scan, device/refresh, device/rename, device/remove, device/raw";
 
+/// How the topics of responses begin that are about one plug.
+pub const OF_PLUG: &str = "response/device/";
+
 /// What somebody asks of the bridge.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {
@@ -41,6 +44,19 @@ pub enum Request {
         /// Whether coordinates, ids and account names are to be in the reply.
         unmasked: bool,
     },
+}
+
+impl Request {
+    /// Name or MAC of the plug that it is about.
+    pub fn device(&self) -> Option<&str> {
+        match self {
+            Request::Restart | Request::HealthCheck | Request::Scan => None,
+            Request::Refresh { device }
+            | Request::Rename { device, .. }
+            | Request::Remove { device }
+            | Request::Raw { device, .. } => Some(device),
+        }
+    }
 }
 
 /// A request as it came.

@@ -139,6 +139,17 @@ impl Projection {
         self.held.entry(owner).or_default().entry(topic).or_insert(held);
     }
 
+    /// What this owner has is somebody else's, who is not of this bridge: it is neither kept nor cleared.
+    pub fn let_go(&mut self, owner: Owner) {
+        self.held.remove(&owner);
+        self.on_their_way.retain(|_, (other, _)| *other != owner);
+    }
+
+    /// Whether the acknowledgement of a message is of interest.
+    pub fn expects(&self, ticket: Ticket) -> bool {
+        self.on_their_way.contains_key(&ticket)
+    }
+
     /// What one owner has is another's from now on.
     pub fn merge(&mut self, from: Owner, to: Owner) {
         self.hand_over(from, to, |_| true);

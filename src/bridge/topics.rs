@@ -3,12 +3,14 @@
 use crate::plug::mac::Mac;
 
 use super::names::RESERVED;
+use super::shard::Shard;
 
 /// The names of all topics below one base topic and one discovery prefix.
 #[derive(Debug, Clone)]
 pub struct Topics {
     base: String,
     prefix: String,
+    shard: Option<Shard>,
 }
 
 /// The largest strip that is known has six outlets.
@@ -45,6 +47,12 @@ pub enum Incoming<'a> {
     Info,
     /// Whether we are here.
     State,
+    /// Whether a bridge without shards is here, below the base topic of shards.
+    FormerState,
+    /// What the shard of this number says of itself.
+    PeerInfo(u32),
+    /// Whether the shard of this number is here.
+    PeerState(u32),
 }
 
 /// The end of a command topic.
@@ -72,7 +80,18 @@ impl Verb<'_> {
 impl Topics {
     /// Topics below `base`; discovery and Home Assistant's status below `prefix`.
     pub fn new(base: &str, prefix: &str) -> Topics {
-        Topics { base: base.into(), prefix: prefix.into() }
+        Topics { base: base.into(), prefix: prefix.into(), shard: None }
+    }
+
+    /// The same for one of several bridges that share the plugs: plugs' topics are as they were, those of the bridge
+    /// itself are this shard's.
+    pub fn of(self, shard: Option<Shard>) -> Topics {
+        Topics { shard, ..self }
+    }
+
+    /// Which of several bridges this is.
+    pub fn shard(&self) -> Option<Shard> {
+        self.shard
     }
 
     /// The name of an outlet of a strip in topics: `<strip>/<n>`, with `n` from 1. It takes the place of a plug's name
@@ -106,9 +125,25 @@ impl Topics {
         format!("{}/{plug}/set/{attribute}", self.base)
     }
 
-    /// A topic of the bridge itself, as in `<base>/bridge/state`.
+    /// A topic of the bridge itself, as in `<base>/bridge/state`; of a shard, as in `<base>/bridge/shard-2/state`.
     pub fn bridge(&self, what: &str) -> String {
+        match self.shard {
+            None => self.common(what),
+            Some(shard) => self.common(&format!("{}/{what}", shard.name())),
+        }
+    }
+
+    /// A topic of the bridge as a whole, whichever shard speaks there.
+    pub fn common(&self, what: &str) -> String {
         format!("{}/{RESERVED}/{what}", self.base)
+    }
+
+    /// What a shard of this number leaves when it goes, or the bridge before there were shards.
+    pub fn of_shard(&self, number: Option<u32>) -> Vec<String> {
+        let topics = Topics { shard: number.map(|number| Shard { number, count: number }), ..self.clone() };
+        let mut all = vec![topics.bridge_discovery()];
+        all.extend(["state", "info", "devices", "health"].map(|what| topics.bridge(what)));
+        all
     }
 
     /// The birth and will of this program, retained.
@@ -124,14 +159,42 @@ impl Topics {
 
     /// The discovery config of the bridge itself.
     pub fn bridge_discovery(&self) -> String {
-        format!("{}/device/kasa_bridge/config", self.prefix)
+        format!("{}/device/{}/config", self.prefix, self.bridge_id())
+    }
+
+    /// What Home Assistant knows the bridge by.
+    pub fn bridge_id(&self) -> String {
+        self.shard.map_or_else(|| "kasa_bridge".into(), |shard| format!("kasa_bridge_{}", shard.number))
+    }
+
+    /// The state topic of this bridge, or of another shard of it.
+    pub fn is_bridge_state(&self, topic: &str) -> bool {
+        topic == self.bridge_state() || (self.shard.is_some() && self.of_any_shard(topic) == Some("state"))
+    }
+
+    /// The list of all plugs of this bridge, or of another shard of it.
+    pub fn is_devices(&self, topic: &str) -> bool {
+        topic == self.bridge("devices")
+            || (self.shard.is_some() && self.of_any_shard(topic) == Some("devices"))
+    }
+
+    /// What a topic of any shard, or of the bridge before there were shards, is for.
+    fn of_any_shard<'a>(&self, topic: &'a str) -> Option<&'a str> {
+        let rest = self.of_bridge(topic)?;
+        let Some((shard, what)) = rest.split_once('/') else { return Some(rest) };
+        shard_number(shard).map(|_| what)
+    }
+
+    fn of_bridge<'a>(&self, topic: &'a str) -> Option<&'a str> {
+        let rest = topic.strip_prefix(self.base.as_str())?.strip_prefix('/')?;
+        rest.strip_prefix(RESERVED)?.strip_prefix('/')
     }
 
     /// Everything we listen to. The filters are disjoint: overlapping ones would deliver a command twice
     /// (homeassistant.md 5).
     pub fn filters(&self) -> Vec<String> {
         let base = &self.base;
-        vec![
+        let mut filters = vec![
             format!("{base}/+/set"),
             format!("{base}/+/set/+"),
             format!("{base}/+/get"),
@@ -140,9 +203,16 @@ impl Topics {
             format!("{base}/+/+/get"),
             format!("{base}/{RESERVED}/request/#"),
             format!("{base}/{RESERVED}/info"),
-            format!("{base}/{RESERVED}/state"),
             format!("{}/status", self.prefix),
-        ]
+        ];
+        match self.shard {
+            None => filters.push(self.bridge_state()),
+            Some(_) => {
+                filters.push(self.bridge("request/#"));
+                filters.extend(["info", "state"].map(|what| format!("{base}/{RESERVED}/+/{what}")));
+            }
+        }
+        filters
     }
 
     /// Whether a topic is of the plug of this name, or of one of its outlets.
@@ -161,6 +231,9 @@ impl Topics {
             .into_iter()
             .chain(outlets)
             .chain([format!("{}/device/+/config", self.prefix)])
+            .chain(self.shard.iter().flat_map(|_| {
+                ["+/devices", "+/info", "+/state", "state"].map(|what| format!("{base}/{RESERVED}/{what}"))
+            }))
             .collect()
     }
 
@@ -181,6 +254,29 @@ impl Topics {
         }
     }
 
+    fn parse_of_bridge<'a>(&self, rest: &'a str) -> Option<Incoming<'a>> {
+        let own = |what: &'a str| match what {
+            "info" => Some(Incoming::Info),
+            "state" => Some(Incoming::State),
+            _ => what.strip_prefix("request/").map(Incoming::Request),
+        };
+        let Some(shard) = self.shard else { return own(rest) };
+        // A bridge without shards below the same base is as much a rival as one of our number.
+        if rest == "info" || rest.starts_with("request/") {
+            return own(rest);
+        }
+        if rest == "state" {
+            return Some(Incoming::FormerState);
+        }
+        let (name, what) = rest.split_once('/')?;
+        match shard_number(name)? {
+            number if number == shard.number => own(what),
+            number if what == "info" => Some(Incoming::PeerInfo(number)),
+            number if what == "state" => Some(Incoming::PeerState(number)),
+            _ => None,
+        }
+    }
+
     /// Reads a topic; `None` for one that we did not subscribe to.
     pub fn parse<'a>(&self, topic: &'a str) -> Option<Incoming<'a>> {
         if topic.strip_prefix(self.prefix.as_str()) == Some("/status") {
@@ -189,11 +285,7 @@ impl Topics {
         let rest = topic.strip_prefix(self.base.as_str())?.strip_prefix('/')?;
         let (plug, rest) = rest.split_once('/')?;
         if plug == RESERVED {
-            return match rest {
-                "info" => Some(Incoming::Info),
-                "state" => Some(Incoming::State),
-                _ => rest.strip_prefix("request/").map(Incoming::Request),
-            };
+            return self.parse_of_bridge(rest);
         }
         // `x/set/set` and `x/set/get` match two filters and arrive twice: nobody's command.
         let (outlet, verb) = match rest.split('/').collect::<Vec<_>>()[..] {
@@ -208,6 +300,11 @@ impl Topics {
         };
         Some(Incoming::Command { plug, outlet, verb })
     }
+}
+
+fn shard_number(name: &str) -> Option<u32> {
+    let number = name.strip_prefix("shard-")?.parse().ok()?;
+    Shard::is_reasonable(number).then_some(number)
 }
 
 /// What Home Assistant knows a plug, or a strip's outlet, by.
@@ -279,6 +376,44 @@ mod tests {
         ] {
             assert_eq!(topics.parse(topic), expected, "{topic}");
         }
+    }
+
+    #[test]
+    fn a_shards_own_topics_are_its_own_and_plugs_are_everybodys() {
+        let shard = Topics::new("kasa", "homeassistant").of("2/5".parse().ok());
+        assert_eq!(shard.bridge_state(), "kasa/bridge/shard-2/state");
+        assert_eq!(shard.bridge_discovery(), "homeassistant/device/kasa_bridge_2/config");
+        assert_eq!(shard.state("lamp"), "kasa/lamp");
+        assert_eq!(shard.common("response/device/remove"), "kasa/bridge/response/device/remove");
+        for (topic, expected) in [
+            ("kasa/bridge/shard-2/info", Some(Incoming::Info)),
+            ("kasa/bridge/info", Some(Incoming::Info)),
+            ("kasa/bridge/shard-2/state", Some(Incoming::State)),
+            ("kasa/bridge/state", Some(Incoming::FormerState)),
+            ("kasa/bridge/shard-3/info", Some(Incoming::PeerInfo(3))),
+            ("kasa/bridge/shard-3/state", Some(Incoming::PeerState(3))),
+            ("kasa/bridge/shard-0/state", None),
+            ("kasa/bridge/shard-x/state", None),
+            ("kasa/bridge/shard-3/devices", None),
+            ("kasa/bridge/shard-3/request/restart", None),
+            ("kasa/bridge/shard-2/request/restart", Some(Incoming::Request("restart"))),
+            ("kasa/bridge/request/device/rename", Some(Incoming::Request("device/rename"))),
+            ("kasa/lamp/set", Some(Incoming::Command { plug: "lamp", outlet: None, verb: Verb::Set })),
+        ] {
+            assert_eq!(shard.parse(topic), expected, "{topic}");
+        }
+        assert!(shard.is_devices("kasa/bridge/shard-4/devices") && shard.is_devices("kasa/bridge/devices"));
+        assert!(
+            shard.is_bridge_state("kasa/bridge/shard-4/state") && shard.is_bridge_state("kasa/bridge/state")
+        );
+        let single = Topics::new("kasa", "homeassistant");
+        assert!(!single.is_devices("kasa/bridge/shard-4/devices"));
+        assert!(!single.is_bridge_state("kasa/bridge/shard-4/state"));
+        let kept = shard.of_shard(Some(7));
+        assert!(kept.contains(&"kasa/bridge/shard-7/devices".to_string()), "{kept:?}");
+        assert!(kept.contains(&"homeassistant/device/kasa_bridge_7/config".to_string()), "{kept:?}");
+        let ids = ["kasa_bridge_7", "kasa_bridge_1000"].map(|id| format!("homeassistant/device/{id}/config"));
+        assert!(ids.iter().all(|topic| shard.own(topic).is_none()), "no plug's");
     }
 
     #[test]

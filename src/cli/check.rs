@@ -1,8 +1,43 @@
-//! `kasa2mqtt check`: what a configuration means, in words.
+//! `kasa2mqtt check`: what a configuration means, in words or as JSON.
 
-use crate::config::Config;
+use std::path::Path;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::config::{self, Config, Error};
 use crate::plug::scan::settings::Adopt;
 use crate::plug::settings::HostPort;
+
+/// Reads the configuration and says what it means, or what is wrong with it.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Print a JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Check {
+    /// What to print of the configuration in `file` and of the environment's.
+    ///
+    /// # Errors
+    /// It is wrong. For a script that is an answer too, and printed as one.
+    pub async fn run(&self, file: Option<&Path>) -> Result<String, Error> {
+        let config = config::load(file).await;
+        if let (Err(error), true) = (&config, self.json) {
+            println!("{}", json!({"ok": false, "problems": error.problems()}));
+        }
+        let config = config?;
+        let warnings = config::exposed(&config, file);
+        Ok(match self.json {
+            true => as_json(&config, &warnings).to_string(),
+            false => {
+                let warnings = warnings.iter().map(|warning| format!("\nwarning     {warning}"));
+                describe(&config) + &warnings.collect::<String>()
+            }
+        })
+    }
+}
 
 /// What the bridge would do, without secrets.
 pub fn describe(config: &Config) -> String {
@@ -19,6 +54,9 @@ pub fn describe(config: &Config) -> String {
                 config.broker.username.as_deref().map_or("anonymous".into(), |user| format!("user {user}"));
             lines.push(format!("broker      embedded, on {}, {user}", config.broker.listen));
         }
+    }
+    if let Some(shard) = config.shard {
+        lines.push(format!("shard       {shard}: the plugs whose MACs say so"));
     }
     lines.push(format!("topics      {}/...", config.mqtt.base_topic));
     lines.push(match config.homeassistant.discovery {
@@ -63,4 +101,40 @@ pub fn describe(config: &Config) -> String {
         (false, _) => "search      off".into(),
     });
     lines.join("\n")
+}
+
+/// The same for scripts.
+fn as_json(config: &Config, warnings: &[String]) -> Value {
+    let every = |interval| humantime::format_duration(interval).to_string();
+    let plugs = config.plug.iter().map(|plug| {
+        json!({
+            "host": plug.host.as_ref().map(HostPort::to_string),
+            "mac": plug.mac.map(|mac| mac.to_string()),
+            "name": plug.name,
+            "interval": every(plug.interval.unwrap_or(config.poll.interval)),
+            "account": plug.account().is_given(),
+        })
+    });
+    let client = config.client();
+    let brokers: Vec<String> = config.mqtt.brokers().iter().map(ToString::to_string).collect();
+    let adopt = if config.scan.adopt == Adopt::All { "all" } else { "listed" };
+    json!({
+        "ok": true,
+        "broker": {
+            "urls": brokers,
+            "listen": brokers.is_empty().then(|| config.broker.listen.to_string()),
+            "username": client.username,
+        },
+        "shard": config.shard.map(|shard| shard.to_string()),
+        "base_topic": config.mqtt.base_topic,
+        "discovery_prefix": config.homeassistant.discovery.then_some(&config.homeassistant.prefix),
+        "account": config.kasa.is_given(),
+        "plugs": plugs.collect::<Vec<_>>(),
+        "search": {
+            "enabled": config.scan.enabled,
+            "interval": every(config.scan.interval),
+            "adopt": adopt,
+        },
+        "warnings": warnings,
+    })
 }

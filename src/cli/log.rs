@@ -1,5 +1,6 @@
 //! Logging: quiet, to standard error, in UTC.
 
+use std::ffi::OsStr;
 use std::io::{IsTerminal, stderr};
 
 use clap::ValueEnum;
@@ -26,9 +27,30 @@ pub fn start(filter: Option<&str>, format: Format) -> Result<(), ParseError> {
     let rust_log = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
     let filter = EnvFilter::builder().parse(filter.or(rust_log.as_deref()).unwrap_or(USUAL))?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_target(false);
+    // To complain on standard error about a full disk under standard error would end the program.
+    let subscriber = subscriber.log_internal_errors(false);
     match format {
-        Format::Text => subscriber.with_ansi(stderr().is_terminal()).init(),
+        Format::Text => {
+            let no_color = std::env::var_os("NO_COLOR");
+            subscriber.with_ansi(colours(stderr().is_terminal(), no_color.as_deref())).init();
+        }
         Format::Json => subscriber.json().init(),
     }
     Ok(())
+}
+
+/// Colours are for terminals, and not for people who do not want them (no-color.org).
+fn colours(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
+    is_terminal && no_color.is_none_or(OsStr::is_empty)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_for_terminals_and_for_those_who_want_them() {
+        assert!(colours(true, None) && colours(true, Some(OsStr::new(""))));
+        assert!(!colours(true, Some(OsStr::new("1"))) && !colours(false, None));
+    }
 }

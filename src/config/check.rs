@@ -39,6 +39,9 @@ pub fn problems(config: &Config) -> Vec<String> {
             DESTRUCTIVE.join(", ")
         ));
     }
+    if config.shard.is_some() && config.mqtt.brokers().is_empty() {
+        problems.push("shard: expected mqtt.url beside it: shards meet at one broker".into());
+    }
     account("kasa", &config.kasa, &mut problems);
     plugs(&config.plug, &config.scan, &mut problems);
     problems
@@ -61,6 +64,9 @@ fn mqtt(config: &Config, problems: &mut Vec<String>) {
         .is_some_and(|id| id.is_empty() || id.len() > 128 || id.contains(char::is_control))
     {
         problems.push("mqtt.client_id: expected 1 to 128 characters, none of them control characters".into());
+    }
+    if mqtt.subscribe_qos > 1 {
+        problems.push(format!("mqtt.subscribe_qos: expected 0 or 1, found {}", mqtt.subscribe_qos));
     }
     let brokers = mqtt.brokers();
     if mqtt.url.is_some() && !mqtt.urls.is_empty() {

@@ -25,6 +25,7 @@ const TEXT: &[&str] = &[
     "client_id",
     "base_topic",
     "prefix",
+    "shard",
     "listen",
     "token",
     "token_file",

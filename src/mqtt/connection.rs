@@ -159,8 +159,9 @@ async fn poll(mut event_loop: EventLoop, events: mpsc::Sender<Polled>) {
             return;
         }
         if disconnected {
-            // Once more, to see the broker close its end. Not a third time: the client would connect again.
-            let _ = timeout(DRAIN, event_loop.poll()).await;
+            // Until the broker has closed its end: what it still sends, and nobody reads, would make our own end a reset,
+            // and of a reset it takes no disconnect. Not once more than that: the client would connect again.
+            let _ = timeout(DRAIN, async { while event_loop.poll().await.is_ok() {} }).await;
             return;
         }
     }

@@ -2,8 +2,10 @@
 
 use rumqttc::{ConnectReturnCode, ConnectionError, StateError, TlsError, mqttbytes};
 use tokio_rustls::rustls;
+use tracing::{error, warn};
 
 use super::connection::{End, NotBegun};
+use super::settings::BrokerUrl;
 
 /// Why there is no connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +20,14 @@ impl Failure {
     /// The network's fault; it passes.
     pub fn passing(text: impl Into<String>) -> Failure {
         Failure { text: text.into(), needs_a_person: false }
+    }
+
+    /// Tells a person.
+    pub fn complain(&self, broker: &BrokerUrl) {
+        match self.needs_a_person {
+            true => error!(%broker, "no connection to the broker: {}", self.text),
+            false => warn!(%broker, "no connection to the broker: {}; trying again", self.text),
+        }
     }
 
     fn lasting(text: impl Into<String>) -> Failure {

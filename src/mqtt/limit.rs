@@ -23,15 +23,15 @@ impl Limit {
         self.bytes
     }
 
-    /// A session ended that was open for `lasted`, or a try to open one, with nothing `unacknowledged` larger than this.
-    /// True when that is what ends sessions, for the first time.
-    pub fn ended(&mut self, lasted: Option<Duration>, unacknowledged: Option<usize>) -> bool {
+    /// A session ended that was open for `lasted`, or a try to open one, with a message on its way that was larger than
+    /// all that the broker took. True when that is what ends sessions, for the first time.
+    pub fn ended(&mut self, lasted: Option<Duration>, suspect: Option<usize>) -> bool {
         if lasted.is_none_or(|lasted| lasted >= SHORT_SESSION) {
             // Another broker answers the next time, or the same one with another limit.
             *self = Limit::default();
             return false;
         }
-        let Some(size) = unacknowledged else { return false };
+        let Some(size) = suspect else { return false };
         let times = self.suspect.filter(|(suspect, _)| *suspect == size).map_or(1, |(_, times)| times + 1);
         self.suspect = Some((size, times));
         let is_first = self.bytes.is_none();

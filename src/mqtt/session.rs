@@ -15,12 +15,12 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use rumqttc::QoS;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::{error, warn};
 
-use crate::bridge::message::{Message, Publish};
-use crate::bridge::retained::Ticket;
+use crate::bridge::message::Publish;
 
 use super::backoff::Backoff;
 use super::connection::{Connection, Will};
@@ -31,25 +31,12 @@ use super::window::{Window, is_answer};
 
 mod live;
 
+pub use super::event::Event;
+
 use live::{Ended, Opening, Session};
 
 /// So many sessions may end while we listen to what was left; then it is done without.
 const REMEMBERED_IN_VAIN: u32 = 2;
-
-/// What happens on the connection, for the core.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// The broker accepted a new session and our subscriptions.
-    Opened,
-    /// The session is gone.
-    Lost,
-    /// The program stood still; its session will be lost.
-    StoodStill,
-    /// A message arrived.
-    Message(Message),
-    /// The broker has taken a message.
-    Acknowledged(Ticket),
-}
 
 /// Who we are to the broker.
 #[derive(Debug, Clone)]
@@ -91,7 +78,7 @@ pub async fn run(
             attempt / brokers.len(),
         )
         .await;
-        let (mut opened_at, mut unacknowledged) = (None, None);
+        let (mut opened_at, mut suspect) = (None, None);
         let failure = match connection {
             Err(error) => Failure::from(error),
             Ok(connection) => {
@@ -106,11 +93,12 @@ pub async fn run(
                     ending: false,
                     is_quiet: backoff.is_flapping(),
                     limit: limit.bytes(),
+                    qos: if settings.subscribe_qos == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce },
                     events: &events,
                     url,
                 };
                 let ended = session.live(&settings, &mut outbox, &mut opened_at).await;
-                unacknowledged = session.window.largest();
+                suspect = session.window.suspect();
                 if opened_at.is_some() {
                     said[number].take_if(|_| !session.is_quiet);
                     memory_filters = &[];
@@ -134,9 +122,9 @@ pub async fn run(
         }
         let lasted = opened_at.map(|opened_at: Instant| opened_at.elapsed());
         if said[number].as_ref() != Some(&failure) {
-            complain(url, &failure);
+            failure.complain(url);
         }
-        if limit.ended(lasted, unacknowledged) {
+        if limit.ended(lasted, suspect) {
             error!(
                 broker = %url,
                 bytes = limit.bytes(),
@@ -155,13 +143,6 @@ pub async fn run(
         if closes_within(pause, &mut outbox, &mut unanswered).await {
             return;
         }
-    }
-}
-
-fn complain(url: &BrokerUrl, failure: &Failure) {
-    match failure.needs_a_person {
-        true => error!(broker = %url, "no connection to the broker: {}", failure.text),
-        false => warn!(broker = %url, "no connection to the broker: {}; trying again", failure.text),
     }
 }
 

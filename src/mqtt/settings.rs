@@ -34,6 +34,8 @@ pub struct Settings {
     pub client_id: Option<String>,
     /// The first level of all topics.
     pub base_topic: String,
+    /// Quality of service of our subscriptions: 0 or 1.
+    pub subscribe_qos: u8,
     /// A broker that is silent for twice as long is given up.
     #[serde(with = "humantime_serde")]
     pub keep_alive: Duration,
@@ -52,6 +54,7 @@ impl Default for Settings {
             client_key: None,
             client_id: None,
             base_topic: "kasa".into(),
+            subscribe_qos: 1,
             keep_alive: Duration::from_secs(30),
         }
     }

@@ -47,6 +47,8 @@ pub struct Window {
     on_the_wire: HashMap<u16, Sent>,
     /// When the broker last acknowledged something, or had nothing to.
     progress: Option<Instant>,
+    /// The size of the largest message that it has acknowledged.
+    taken: usize,
 }
 
 impl Window {
@@ -83,12 +85,15 @@ impl Window {
     /// The broker acknowledged a packet id at `now`; the ticket of what the core waits for.
     pub fn acknowledged(&mut self, id: u16, now: Instant) -> Option<Ticket> {
         self.progress = Some(now);
-        self.on_the_wire.remove(&id).filter(|sent| sent.answer.is_none()).map(|sent| sent.ticket)
+        let sent = self.on_the_wire.remove(&id)?;
+        self.taken = self.taken.max(sent.size);
+        sent.answer.is_none().then_some(sent.ticket)
     }
 
-    /// The size of the largest message that the broker has not acknowledged.
-    pub fn largest(&self) -> Option<usize> {
-        self.on_the_wire.values().chain(&self.requested).map(|sent| sent.size).max()
+    /// The size of the largest message that the broker has not acknowledged, if it has acknowledged none as large.
+    pub fn suspect(&self) -> Option<usize> {
+        let sizes = self.on_the_wire.values().chain(&self.requested).map(|sent| sent.size);
+        sizes.max().filter(|size| *size > self.taken)
     }
 
     /// Answers that the broker has not acknowledged, the oldest first.

@@ -16,6 +16,11 @@ pub struct Mac([u8; 6]);
 pub struct NotAMac;
 
 impl Mac {
+    /// As a number of 48 bits.
+    pub fn number(&self) -> u64 {
+        self.0.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
+
     /// Twelve lower-case hex digits without separators, as in topics and unique ids.
     pub fn hex(&self) -> String {
         let [a, b, c, d, e, f] = self.0;

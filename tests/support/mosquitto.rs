@@ -45,6 +45,11 @@ impl Mosquitto {
         self.folder.path().join(name)
     }
 
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.file("mosquitto.log")).unwrap()
+    }
+
     /// Asks it to end, and waits: its clients are told, its retained messages saved if it was told to.
     pub async fn terminate(&mut self) {
         let Some(mut child) = self.child.take() else { return };

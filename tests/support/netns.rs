@@ -61,6 +61,16 @@ impl Net {
         host
     }
 
+    /// What is sent to this machine vanishes without a word, as behind a dead cable or a firewall.
+    pub fn cut(&self, host: &Host) {
+        self.router.ip(&format!("route add blackhole {}/32", host.address));
+    }
+
+    /// The cable is mended.
+    pub fn mend(&self, host: &Host) {
+        self.router.ip(&format!("route delete blackhole {}/32", host.address));
+    }
+
     /// A second cable for a machine, into the other subnet or the same.
     pub fn plug_in(&self, namespace: &Namespace, subnet: Subnet, interface: &str, address: Ipv4Addr) {
         // The router's end needs a name of its own; fifteen letters at most.
@@ -154,7 +164,7 @@ fn run(command: &mut Command) {
     );
 }
 
-fn as_root(program: &str) -> Command {
+pub fn as_root(program: &str) -> Command {
     let output = Command::new("id").arg("-u").output().expect("id");
     if output.stdout.trim_ascii() == b"0" {
         return Command::new(program);

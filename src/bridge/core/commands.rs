@@ -23,12 +23,13 @@ use super::Core;
 const ANSWERS: usize = 4096;
 
 /// Command topics remembered for warning once.
-const WARNED_TOPICS: usize = 256;
+pub(super) const WARNED_TOPICS: usize = 256;
 
 impl Core {
     /// A message arrived on one of [`filters`](crate::bridge::topics::Topics::filters). `delay` is how long to let
     /// Home Assistant settle after a birth.
     pub fn message(&mut self, now: Instant, message: Message, delay: Duration) {
+        self.heard(message.received);
         match self.settings.topics.parse(&message.topic) {
             // Its retained birth may be a year old, and a new session has announced everything anyway.
             Some(Incoming::HomeAssistant) if !message.retain && message.payload == b"online" => {
@@ -40,10 +41,15 @@ impl Core {
                 self.heard_of_our_end()
             }
             Some(Incoming::HomeAssistant | Incoming::Info | Incoming::State) => {}
+            Some(said @ (Incoming::PeerInfo(_) | Incoming::PeerState(_) | Incoming::FormerState)) => {
+                self.heard_of_shard(now, said, &message);
+            }
             None => self.remember(&message),
             Some(_) if message.retain => self.refuse_retained(&message),
             Some(Incoming::Request(request)) => self.request(now, request, &message),
             Some(Incoming::Command { plug, outlet, verb }) => match self.fleet.find(plug) {
+                // It may be another shard's.
+                None if self.shard().is_some() => {}
                 None => self.warn_once(&message.topic, "command for a plug that is not known here"),
                 Some(no) => self.command(now, no, outlet, verb, &message),
             },
@@ -149,7 +155,11 @@ impl Core {
         outcome: Result<Value, String>,
         transaction: Option<&Value>,
     ) {
-        self.say(self.settings.topics.bridge(topic), request::response(outcome, transaction));
+        // Of shards one alone answers for a plug; what all of them are asked each answers for itself.
+        let topics = &self.settings.topics;
+        let is_of_plug = topic.starts_with(request::OF_PLUG);
+        let topic = if is_of_plug { topics.common(topic) } else { topics.bridge(topic) };
+        self.say(topic, request::response(outcome, transaction));
     }
 
     fn say(&mut self, topic: String, payload: Vec<u8>) {
@@ -163,6 +173,9 @@ impl Core {
 
     fn request(&mut self, now: Instant, request: &str, message: &Message) {
         let Asked { topic, request, transaction } = request::parse(request, &message.payload);
+        if self.is_for_another(topic, &request) {
+            return;
+        }
         let outcome = match request {
             Ok(Request::Restart) => {
                 info!("restart requested");
@@ -218,6 +231,10 @@ impl Core {
     /// The will of a session that we have left long ago: a broker, or a node of it, speaks it when it notices.
     fn heard_of_our_end(&mut self) {
         self.projection.forget(Owner::Bridge, Role::Availability);
+        if self.shard().is_some() {
+            // Other shards take us for somebody new, of whom they know nothing.
+            self.projection.forget(Owner::Bridge, Role::State);
+        }
         self.projection.mark(Owner::Bridge, true);
     }
 

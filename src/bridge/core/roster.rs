@@ -49,10 +49,11 @@ pub enum Wish {
 
 impl Core {
     /// Adds a plug that the configuration lists.
-    pub fn add_plug(&mut self, entry: Entry) -> PlugNo {
-        let no = self.fleet.add(entry);
-        self.run(no);
-        no
+    pub fn add_plug(&mut self, entry: Entry) {
+        if self.takes(&entry) {
+            let no = self.add_unknown(entry);
+            self.run(no);
+        }
     }
 
     /// The next thing that is wanted.
@@ -60,7 +61,7 @@ impl Core {
         self.wishes.pop_front()
     }
 
-    fn run(&mut self, no: PlugNo) {
+    pub(super) fn run(&mut self, no: PlugNo) {
         self.show(no);
         let Some(entry) = self.fleet.get(no).map(|plug| &plug.entry) else { return };
         if let Some(address) = entry.address.clone() {
@@ -81,13 +82,22 @@ impl Core {
     pub(super) fn recall(&mut self, now: Instant) {
         let Some(memory) = self.memory.take() else { return };
         let Memory { plugs, topics, components } = memory;
-        for (topic, components) in components {
+        let is_ours = |topic: &str| match self.settings.topics.own(topic) {
+            Some(Own::Discovery(mac)) => self.owns(mac),
+            _ => true,
+        };
+        for (topic, components) in
+            components.into_iter().filter(|(topic, _)| is_ours(topic)).collect::<Vec<_>>()
+        {
             self.retirement.remember(&topic, components);
         }
         let mut names: HashMap<String, PlugNo> = HashMap::new();
         let mut gone = Vec::new();
-        for past in plugs {
+        for past in plugs.into_iter().filter(|past| self.owns(past.mac)).collect::<Vec<_>>() {
             self.fleet.remember(past.mac, &past.name);
+            if self.is_aside(past.mac) {
+                continue;
+            }
             let no = match self.fleet.find(&past.mac.hex()) {
                 Some(no) => no,
                 None => match self.configured_at(past.address.as_ref()).filter(|_| past.via == Via::Config) {
@@ -126,6 +136,10 @@ impl Core {
                 self.projection.adopt(Owner::Plug(no), role, topic);
             }
         }
+        let left = |no: &PlugNo| self.fleet.get(*no).and_then(|plug| plug.mac);
+        let strangers: Vec<Mac> = gone.iter().filter_map(left).collect();
+        self.reconsider(now);
+        self.forget_aside(&strangers);
         for no in gone {
             info!(plug = self.fleet.get(no).and_then(|plug| plug.name.clone()), "no longer listed: removed");
             self.remove(no, now);
@@ -159,14 +173,11 @@ impl Core {
         let address = found.home();
         let Some(no) = self.fleet.find(&mac.hex()) else {
             let is_listed = self.fleet.plugs().any(|(_, plug)| plug.entry.address.as_ref() == Some(&address));
-            if !is_listed && self.adopts() && !self.removed.contains(&mac) {
-                let entry = Entry {
-                    address: Some(address),
-                    mac: Some(mac),
-                    name: None,
-                    interval: None,
-                    via: Via::Scan,
-                };
+            let (address, mac) = (Some(address), Some(mac));
+            let entry = Entry { address, mac, name: None, interval: None, via: Via::Scan };
+            let is_wanted =
+                !is_listed && self.adopts() && !mac.is_some_and(|mac| self.removed.contains(&mac));
+            if is_wanted && self.takes(&entry) {
                 let no = self.fleet.add(entry);
                 self.run(no);
                 let outcome = Outcome { listed: true, events: vec![Event::Added], ..Outcome::default() };
@@ -273,7 +284,8 @@ impl Core {
 
     /// Tells of what happened to a plug of the fleet.
     pub(super) fn tell_all(&mut self, no: PlugNo, events: Vec<Event>) {
-        for event in events {
+        let is_silent = self.fleet.get(no).is_some_and(|plug| plug.silent);
+        for event in events.into_iter().filter(|_| !is_silent) {
             if let Event::Renamed { from, .. } = &event {
                 self.formerly.insert(from.clone(), no);
             }

@@ -50,7 +50,8 @@ impl Core {
         match owner {
             Owner::Bridge => {
                 let (devices, health) = (self.devices.as_deref(), self.health.as_deref());
-                let wanted = render::bridge(&self.settings, devices, health, self.stopping);
+                let wanted =
+                    render::bridge(&self.settings, devices, health, self.shard_summary(), self.stopping);
                 self.projection.diff(owner, wanted, |_| false)
             }
             Owner::Plug(no) => self.differences_of_plug(no, now),

@@ -27,6 +27,8 @@ impl Fleet {
         let name = self.remembered.get(&mac).filter(|name| !self.by_name.contains_key(*name)).cloned();
         let Some(plug) = self.plugs.get_mut(&no).filter(|plug| !plug.met) else { return };
         plug.mac = Some(mac);
+        plug.silent = false;
+        let name = plug.entry.name.clone().or(name);
         self.by_name.insert(mac.hex(), no);
         if plug.name.is_none()
             && let Some(name) = name
@@ -99,14 +101,15 @@ impl Fleet {
             let plug = self.plug_mut(no);
             plug.name = plug.entry.name.clone();
         }
-        let (name, named_at) = match (self.plug(no).name.clone(), self.remembered.get(&reading.mac)) {
+        let known = self.plug(no).name.clone().or_else(|| self.plug(no).entry.name.clone());
+        let (name, named_at) = match (known, self.remembered.get(&reading.mac)) {
             (Some(name), _) => (name, None),
             (None, Some(name)) if !self.by_name.contains_key(name) => (name.clone(), None),
             (None, _) => (self.free_name(no, reading, at, outcome), Some(at)),
         };
         let plug = self.plug_mut(no);
-        (plug.mac, plug.name, plug.named_at, plug.met) =
-            (Some(reading.mac), Some(name.clone()), named_at, true);
+        (plug.mac, plug.name, plug.named_at) = (Some(reading.mac), Some(name.clone()), named_at);
+        (plug.met, plug.silent) = (true, false);
         info!(plug = name, address = plug.address, mac = %reading.mac, model = reading.model, "plug found");
         self.by_name.insert(id, no);
         self.by_name.insert(name.clone(), no);
@@ -119,6 +122,9 @@ impl Fleet {
     fn free_name(&mut self, no: PlugNo, reading: &Reading, at: Instant, outcome: &mut Outcome) -> String {
         let id = reading.mac.hex();
         let Some(slug) = names::slug(&reading.alias) else { return id };
+        if self.settings.sharded {
+            return self.name_of_shard(&slug, reading.mac);
+        }
         let Some(holder) = self.find(&slug).filter(|holder| *holder != no) else { return slug };
         let other = self.plug(holder);
         let settles =
@@ -142,11 +148,20 @@ impl Fleet {
         if self.find(&longer).is_none() { longer } else { id }
     }
 
+    /// Which names the plugs of other shards have is not known: the digits keep them apart.
+    fn name_of_shard(&self, slug: &str, mac: Mac) -> String {
+        let longer = names::with_more_digits(slug, &mac.hex());
+        if self.find(&longer).is_none() { longer } else { mac.hex() }
+    }
+
     /// Gives a plug whose alias has changed a new name, where that is wished for.
     pub(super) fn follow_alias(&mut self, no: PlugNo, reading: &Reading, outcome: &mut Outcome) {
         let plug = self.plug(no);
-        let same =
-            |name: &str, slug: &str| name == slug || name == names::with_digits(slug, &reading.mac.hex());
+        let id = reading.mac.hex();
+        let same = |name: &str, slug: &str| {
+            [slug.into(), names::with_digits(slug, &id), names::with_more_digits(slug, &id)]
+                .contains(&name.to_string())
+        };
         let (true, None, Some(name), Some(slug)) =
             (self.settings.follow_alias, &plug.entry.name, &plug.name, names::slug(&reading.alias))
         else {
@@ -155,7 +170,13 @@ impl Fleet {
         if same(name, &slug) {
             return;
         }
-        let to = if self.find(&slug).is_none() { slug } else { self.with_digits(&slug, reading.mac) };
+        let to = if self.settings.sharded {
+            self.name_of_shard(&slug, reading.mac)
+        } else if self.find(&slug).is_none() {
+            slug
+        } else {
+            self.with_digits(&slug, reading.mac)
+        };
         let renamed = self.rename(no, &to);
         outcome.events.extend(renamed.events);
         outcome.named = renamed.named;

@@ -12,6 +12,10 @@ const HEAD: [&str; 9] = ["NAME", "MODEL", "MAC", "ADDRESS", "RELAY", "POWER", "R
 /// A name longer than this is cut.
 const NAME_WIDTH: usize = 24;
 
+/// Where the table is too wide, names are cut down to this, and then columns left out that the JSON has.
+const SHORTEST_NAME: usize = 12;
+const DISPENSABLE: [&str; 2] = ["FIRMWARE", "RSSI"];
+
 /// What most terminals have.
 const WIDTH: usize = 80;
 
@@ -23,15 +27,14 @@ const UNSUPPORTED: &str = "Unsupported devices are bulbs, or speak another proto
 
 /// A table, with an explanation of what cannot be used.
 pub fn text(found: &[Found]) -> String {
-    let rows: Vec<[String; 9]> =
-        std::iter::once(HEAD.map(String::from)).chain(found.iter().map(row)).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 9] = std::array::from_fn(width);
-    let fits = widths.iter().sum::<usize>() + 2 * (widths.len() - 1) <= WIDTH;
-    let gap = if fits { "  " } else { " " };
+    let mut rows: Vec<Vec<String>> =
+        std::iter::once(HEAD.map(String::from)).chain(found.iter().map(row)).map(Vec::from).collect();
+    fit(&mut rows);
+    let widths = widths(&rows);
+    let gap = if width(&widths, 2) <= WIDTH { "  " } else { " " };
     let mut text = String::new();
     for row in &rows {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
         let line = cells.collect::<Vec<_>>().join(gap);
         let _ = writeln!(text, "{}", line.trim_end());
     }
@@ -45,12 +48,42 @@ pub fn text(found: &[Found]) -> String {
     text
 }
 
+/// Makes the table as narrow as terminals are, as far as it can.
+fn fit(rows: &mut [Vec<String>]) {
+    for left_out in std::iter::once(None).chain(DISPENSABLE.map(Some)) {
+        if let Some(column) = left_out.and_then(|name| rows[0].iter().position(|head| head == name)) {
+            rows.iter_mut().for_each(|row| drop(row.remove(column)));
+        }
+        let widths = widths(rows);
+        let others = width(&widths, 1) - widths[0];
+        let room = WIDTH.saturating_sub(others);
+        if widths[0].min(SHORTEST_NAME) <= room {
+            rows.iter_mut().for_each(|row| row[0] = cut(&row[0], room));
+            return;
+        }
+    }
+    rows.iter_mut().for_each(|row| row[0] = cut(&row[0], SHORTEST_NAME));
+}
+
+fn widths(rows: &[Vec<String>]) -> Vec<usize> {
+    let widest = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    (0..rows[0].len()).map(widest).collect()
+}
+
+fn width(widths: &[usize], gap: usize) -> usize {
+    widths.iter().sum::<usize>() + gap * (widths.len() - 1)
+}
+
+fn cut(name: &str, width: usize) -> String {
+    match name.chars().count() > width {
+        true => name.chars().take(width.saturating_sub(3)).chain("...".chars()).collect(),
+        false => name.into(),
+    }
+}
+
 fn row(found: &Found) -> [String; 9] {
     let or_dash = |text: String| if text.is_empty() { "-".into() } else { text };
-    let name = match found.alias.chars().count() {
-        ..=NAME_WIDTH => found.alias.clone(),
-        _ => found.alias.chars().take(NAME_WIDTH - 3).chain("...".chars()).collect(),
-    };
+    let name = cut(&found.alias, NAME_WIDTH);
     let on = found.relays.iter().filter(|on| **on).count();
     let relay = match found.relays.as_slice() {
         [] => String::new(),
@@ -150,8 +183,26 @@ mod tests {
             ..plug()
         };
         let table = text(&[strip]);
-        assert!(table.contains("A name that is longer..."), "{table}");
+        assert!(table.contains("A name tha..."), "{table}");
         assert!(table.contains(" 2/3 ") && table.contains(" - "), "{table}");
+    }
+
+    #[test]
+    fn a_crowd_of_everything_fits_into_80_columns() {
+        let wide = Found {
+            alias: "A name that is longer than the table".into(),
+            power_mw: Some(1_234_500),
+            sw_ver: "1.10.12 Build".into(),
+            rssi: Some(-100),
+            model: "KS200M(US)".into(),
+            ..Found::at("192.168.100.200:9999".parse().unwrap(), Protocol::Xor)
+        };
+        let closed =
+            Found { mac: plug().mac, ..Found::at("192.0.2.1:80".parse().unwrap(), Protocol::Unsupported) };
+        let table = text(&[plug(), wide, closed]);
+        assert!(table.lines().all(|line| line.chars().count() <= WIDTH), "{table}");
+        assert!(table.contains("A name") && table.contains("...") && table.contains("1234.5 W"), "{table}");
+        assert!(!table.contains("FIRMWARE"), "{table}");
     }
 
     #[test]

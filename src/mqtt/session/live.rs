@@ -11,11 +11,10 @@ use tracing::{debug, info, warn};
 use crate::bridge::message::{Message, Publish};
 use crate::mqtt::backoff::SHORT_SESSION;
 use crate::mqtt::connection::{Connection, End};
+use crate::mqtt::event::Event;
 use crate::mqtt::failure::Failure;
 use crate::mqtt::settings::{BrokerUrl, Settings};
 use crate::mqtt::window::{Sent, Window, is_answer, size};
-
-use super::Event;
 
 /// Time for the last messages of a clean end.
 const FAREWELL: Duration = Duration::from_millis(600);
@@ -55,6 +54,8 @@ pub(super) struct Session<'a> {
     pub unanswered: VecDeque<Publish>,
     /// The client takes nothing any more; its last words are still to come.
     pub ending: bool,
+    /// Of our subscriptions.
+    pub qos: QoS,
     /// The sessions before ended as soon as they began: not a word of this one before it has lasted.
     pub is_quiet: bool,
     /// The broker ends sessions in which a message of this size or larger is sent.
@@ -169,7 +170,7 @@ impl Session<'_> {
     }
 
     fn subscribe(&self, filters: &[String]) -> Result<bool, Ended> {
-        let filters = filters.iter().map(|filter| SubscribeFilter::new(filter.clone(), QoS::AtLeastOnce));
+        let filters = filters.iter().map(|filter| SubscribeFilter::new(filter.clone(), self.qos));
         let asked = self.connection.client.try_subscribe_many(filters);
         asked.map(|()| false).map_err(|error| Ended::Failed(Failure::passing(error.to_string())))
     }

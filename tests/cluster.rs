@@ -1,0 +1,279 @@
+//! Three shards and three hundred plugs on a cluster of three brokers: a broker dies, then another, then a shard, and
+//! commands flow all the while.
+#![cfg(feature = "embedded-broker")]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant, SystemTime};
+
+use kasa2mqtt::bridge::shard::Shard;
+use kasa2mqtt::cli::simulate::mac;
+use kasa2mqtt::plug::mac::Mac;
+use kasa2mqtt::sim::server::Simulator;
+use rumqttc::QoS;
+use serde_json::{Value, json};
+use support::bridge::Program;
+use support::house::plugs;
+use support::nats::{NODES, Nats};
+use support::watcher::{Heard, Watcher};
+
+const PLUGS: usize = 300;
+const SHARDS: u32 = 3;
+
+/// One command in this time.
+const PACE: Duration = Duration::from_millis(20);
+
+fn owner(number: usize) -> u32 {
+    let id: String = mac(u16::try_from(number).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let mac: Mac = id.parse().unwrap();
+    (1..=SHARDS).find(|number| Shard { number: *number, count: SHARDS }.owns(mac)).unwrap()
+}
+
+/// The real program; each shard begins at another node.
+fn shard(nats: &Nats, plugs: &[Simulator], number: usize) -> Program {
+    let nodes = (0..NODES).map(|node| (node + number - 1) % NODES);
+    let urls: Vec<String> = nodes.map(|node| format!("\"mqtt://{}\"", nats.address(node))).collect();
+    let listed = plugs.iter().enumerate();
+    let listed: Vec<String> = listed
+        .map(|(number, plug)| format!("{{host=\"{}\",name=\"plug-{number}\"}}", plug.address()))
+        .collect();
+    let mut command = Program::command();
+    command.arg("run").env("KASA2MQTT_SHARD", format!("{number}/{SHARDS}"));
+    command.env("KASA2MQTT_MQTT__URLS", format!("[{}]", urls.join(",")));
+    command.env("KASA2MQTT_PLUG", format!("[{}]", listed.join(",")));
+    // Each subscription of quality 1 is a consumer of its own on each of the nodes: seconds.
+    command.env("KASA2MQTT_MQTT__SUBSCRIBE_QOS", "0").env("KASA2MQTT_POLL__INTERVAL", "2s");
+    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    Program::spawn(&mut command)
+}
+
+async fn watch(nats: &Nats, node: usize) -> Watcher {
+    let watcher = Watcher::connect(nats.address(node)).await;
+    for filter in ["kasa/+/result", "kasa/+/availability", "kasa/bridge/+/state", "kasa/bridge/+/event"] {
+        let before = watcher.log.borrow().subscriptions;
+        watcher.client.subscribe(filter, QoS::AtMostOnce).await.unwrap();
+        watcher.wait("a SUBACK", |log| log.subscriptions > before).await;
+    }
+    watcher
+}
+
+/// Without acknowledgements, which wait for the nodes to agree; a node that cannot have one in time closes the connection.
+/// Commands one after the other, whatever happens, until told to stop; when each was sent.
+struct Flow {
+    stop: tokio::sync::oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<HashMap<usize, SystemTime>>,
+}
+
+impl Flow {
+    fn begin(client: rumqttc::AsyncClient) -> Flow {
+        let (stop, mut stopped) = tokio::sync::oneshot::channel();
+        let task = tokio::spawn(async move {
+            let (mut sent, mut pace) = (HashMap::new(), tokio::time::interval(PACE));
+            for number in 0.. {
+                tokio::select! {
+                    _ = pace.tick() => {}
+                    _ = &mut stopped => break,
+                }
+                let payload = json!({"state": "TOGGLE", "transaction": number}).to_string();
+                let topic = format!("kasa/plug-{}/set", number % PLUGS);
+                client.publish(topic, QoS::AtMostOnce, false, payload).await.unwrap();
+                sent.insert(number, SystemTime::now());
+            }
+            sent
+        });
+        Flow { stop, task }
+    }
+
+    async fn end(self) -> HashMap<usize, SystemTime> {
+        self.stop.send(()).unwrap();
+        self.task.await.unwrap()
+    }
+}
+
+/// When a shard was away: as its will says, or as it said itself when it was back.
+fn absences(heard: &[Heard], shard: u32) -> Vec<(SystemTime, SystemTime)> {
+    let wall = |at: Instant| SystemTime::now() - at.elapsed();
+    let time = |text: &Value| humantime::parse_rfc3339(text.as_str().unwrap()).unwrap();
+    let mut absences = Vec::new();
+    let mut gone = None;
+    for message in heard {
+        let state = format!("kasa/bridge/shard-{shard}/state");
+        if message.topic == state && message.payload == "offline" {
+            gone.get_or_insert(wall(message.at));
+        } else if message.topic == state
+            && let Some(gone) = gone.take()
+        {
+            absences.push((gone, wall(message.at)));
+        } else if message.topic == format!("kasa/bridge/shard-{shard}/event") {
+            let event: Value = serde_json::from_str(&message.payload).unwrap();
+            if event["type"] == "away" {
+                absences.push((time(&event["from"]), time(&event["to"])));
+            }
+        }
+    }
+    absences.extend(gone.map(|gone| (gone, SystemTime::now())));
+    absences
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs nats-server: tests/run"]
+async fn a_broker_dies_and_another_and_a_shard_and_every_command_is_accounted_for() {
+    let began = Instant::now();
+    let mut nats = Nats::start().await;
+    println!("{NODES} nodes after {:?}", began.elapsed());
+    let plugs = plugs(&["HS100-G3"; PLUGS]).await;
+    // The first node lives on: who looks on sees everything.
+    let watcher = watch(&nats, 0).await;
+    let mut shards: Vec<Option<Program>> =
+        (1..=SHARDS).map(|number| Some(shard(&nats, &plugs, number as usize))).collect();
+    for number in 0..PLUGS {
+        watcher.hear(&format!("kasa/plug-{number}/availability"), |payload| payload == "online").await;
+    }
+    println!("{PLUGS} plugs online after {:?}", began.elapsed());
+    let runs = |plugs: &[Simulator]| -> Vec<u64> {
+        plugs.iter().map(|plug| plug.counts().borrow().relay_commands).collect()
+    };
+    let from = watcher.mark();
+    let flow = Flow::begin(watcher.client.clone());
+    // Until the flow is felt everywhere.
+    let flows = async |from: usize| {
+        for number in 1..=SHARDS {
+            let of = (0..PLUGS).filter(|plug| owner(*plug) == number).collect::<BTreeSet<_>>();
+            let is_its = |heard: &Heard| {
+                let plug =
+                    heard.topic.strip_prefix("kasa/plug-").and_then(|rest| rest.strip_suffix("/result"));
+                plug.is_some_and(|plug| of.contains(&plug.parse::<usize>().unwrap()))
+            };
+            watcher
+                .wait("results of a shard", |log| {
+                    log.heard[from..].iter().filter(|heard| is_its(heard)).count() > 20
+                })
+                .await;
+        }
+    };
+    flows(from).await;
+    let settled = Duration::from_secs(3);
+    for node in [1, 2] {
+        let killed = Instant::now();
+        nats.kill(node);
+        // Its shard goes elsewhere, and so does any whose node lost its leader with it.
+        flows(watcher.mark()).await;
+        println!("node {node} killed: every shard obeys after {:?}", killed.elapsed());
+        nats.restart(node).await;
+        assert_eq!(watcher.log.borrow().refused, None);
+        println!("node {node} is back after {:?}", killed.elapsed());
+        tokio::time::sleep(settled).await;
+        flows(watcher.mark()).await;
+    }
+    // A shard is killed, and started anew.
+    let (killed, from) = (Instant::now(), watcher.mark());
+    shards[2].take().unwrap().kill();
+    watcher.hear_after(from, "kasa/bridge/shard-3/state", |payload| payload == "offline").await;
+    println!("shard 3 killed: told after {:?}", killed.elapsed());
+    shards[2] = Some(shard(&nats, &plugs, 3));
+    watcher.hear_after(from, "kasa/bridge/shard-3/state", |payload| payload == "online").await;
+    println!("shard 3 is back after {:?}", killed.elapsed());
+    flows(watcher.mark()).await;
+    let sent = flow.end().await;
+    // What was sent last has its answer, or its time is over.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+
+    let heard = watcher.log.borrow().heard.clone();
+    assert!(!watcher.log.borrow().ended, "the witness was thrown out");
+    let mut results: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+    for result in heard.iter().filter(|heard| heard.topic.ends_with("/result")) {
+        let parsed: Value = serde_json::from_str(&result.payload).unwrap();
+        let number = usize::try_from(parsed["transaction"].as_u64().unwrap()).unwrap();
+        assert_eq!(result.topic, format!("kasa/plug-{}/result", number % PLUGS));
+        results.entry(number).or_default().push(result.payload.clone());
+    }
+    let (mut refused, mut repeated, mut failed) = (0, 0, 0);
+    let mut done = vec![0; PLUGS];
+    for (number, at) in &sent {
+        let Some(results) = results.get(number) else {
+            let slack = Duration::from_secs(1);
+            let absences = absences(&heard, owner(number % PLUGS));
+            let is_told = absences.iter().any(|(from, to)| *at + slack >= *from && *at <= *to);
+            assert!(
+                is_told,
+                "command {number} to shard {} got no answer at {:?}: away at {absences:?}",
+                owner(number % PLUGS),
+                at
+            );
+            refused += 1;
+            continue;
+        };
+        // A result that a broker took, and whose acknowledgement died with it, is said again, word for word.
+        repeated += results.len() - 1;
+        assert!(results.iter().all(|result| *result == results[0]), "{results:?}");
+        match results[0].contains(r#""ok":true"#) {
+            true => done[number % PLUGS] += 1,
+            false => failed += 1,
+        }
+    }
+    println!(
+        "{} commands: {} answered ({repeated} of them twice, {failed} with an error), {refused} sent to a shard that was away",
+        sent.len(),
+        results.len()
+    );
+    // None ran twice: each that ran is one that was sent, and each that was answered "ok" ran.
+    for (plug, ran) in runs(&plugs).into_iter().enumerate() {
+        let sent_to_it = sent.keys().filter(|number| **number % PLUGS == plug).count() as u64;
+        assert!(
+            (done[plug]..=sent_to_it).contains(&ran),
+            "plug {plug}: {ran} ran of {sent_to_it}, {} done",
+            done[plug]
+        );
+    }
+    // The retained set is complete, whichever node is asked.
+    for node in 0..NODES {
+        complete(&nats, node).await;
+    }
+}
+
+/// Every plug's state, availability and discovery, and every shard's own.
+async fn complete(nats: &Nats, node: usize) {
+    let mut expected: BTreeSet<String> = BTreeSet::new();
+    for number in 0..PLUGS {
+        let id: String =
+            mac(u16::try_from(number).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+        expected.extend([format!("kasa/plug-{number}"), format!("kasa/plug-{number}/availability")]);
+        expected.insert(format!("homeassistant/device/kasa_{id}/config"));
+    }
+    for shard in 1..=SHARDS {
+        expected.extend(
+            ["state", "info", "devices", "health"].map(|what| format!("kasa/bridge/shard-{shard}/{what}")),
+        );
+        expected.insert(format!("homeassistant/device/kasa_bridge_{shard}/config"));
+    }
+    let watcher = Watcher::connect(nats.address(node)).await;
+    for filter in ["kasa/#", "homeassistant/#"] {
+        watcher.client.subscribe(filter, QoS::AtMostOnce).await.unwrap();
+    }
+    let has_all = |log: &support::watcher::Log| {
+        let topics: BTreeSet<&String> = log
+            .heard
+            .iter()
+            .filter(|heard| heard.retain && !heard.payload.is_empty())
+            .map(|heard| &heard.topic)
+            .collect();
+        expected.iter().all(|topic| topics.contains(topic))
+    };
+    watcher.wait("the retained set", has_all).await;
+    let log = watcher.log.borrow().clone();
+    for heard in log.heard.iter().filter(|heard| heard.retain) {
+        let is_right = match heard.topic.as_str() {
+            topic if topic.ends_with("/availability") || topic.ends_with("/state") => {
+                heard.payload == "online"
+            }
+            topic if topic.starts_with("homeassistant/device/kasa_5") => {
+                heard.payload.contains("/bridge/shard-")
+            }
+            topic if topic.starts_with("kasa/plug-") => heard.payload.starts_with(r#"{"state":"#),
+            topic => expected.contains(topic),
+        };
+        assert!(is_right, "node {node}: {heard:?}");
+    }
+    println!("node {node} retains all {} topics", expected.len());
+}

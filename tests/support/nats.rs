@@ -1,0 +1,100 @@
+//! A cluster of three nats-servers with MQTT and JetStream, on free ports of loopback.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::watcher::Watcher;
+use super::{port, soon};
+
+pub const NODES: usize = 3;
+
+pub struct Nats {
+    folder: TempDir,
+    mqtt: [SocketAddr; NODES],
+    nodes: [Option<Child>; NODES],
+}
+
+impl Nats {
+    /// All nodes, once each of them takes MQTT clients.
+    pub async fn start() -> Nats {
+        let folder = TempDir::new().unwrap();
+        let [mqtt, clients, cluster] = [(); 3].map(|()| [(); NODES].map(|()| port::unused()));
+        let routes: Vec<String> = cluster.iter().map(|address| format!("\"nats://{address}\"")).collect();
+        for node in 0..NODES {
+            let store = folder.path().join(format!("store-{node}"));
+            let config = format!(
+                "server_name: node-{node}\nlisten: \"{}\"\njetstream {{ store_dir: {store:?} }}\n\
+                 mqtt {{ listen: \"{}\" }}\n\
+                 cluster {{ name: kasa, listen: \"{}\", routes: [{}] }}\n",
+                clients[node],
+                mqtt[node],
+                cluster[node],
+                routes.join(", ")
+            );
+            std::fs::write(folder.path().join(format!("{node}.conf")), config).unwrap();
+        }
+        let mut nats = Nats { folder, mqtt, nodes: [const { None }; NODES] };
+        for node in 0..NODES {
+            nats.launch(node);
+        }
+        for node in 0..NODES {
+            nats.serves(node).await;
+        }
+        nats
+    }
+
+    /// Where a node takes MQTT clients.
+    pub fn address(&self, node: usize) -> SocketAddr {
+        self.mqtt[node]
+    }
+
+    /// Ends a node without a word.
+    pub fn kill(&mut self, node: usize) {
+        if let Some(mut child) = self.nodes[node].take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Starts a node again; returns once it takes MQTT clients.
+    pub async fn restart(&mut self, node: usize) {
+        self.launch(node);
+        self.serves(node).await;
+    }
+
+    fn launch(&mut self, node: usize) {
+        let cached = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/.cache/nats/usr/sbin/nats-server");
+        let binary = std::env::var("KASA2MQTT_TEST_NATS").unwrap_or(cached.display().to_string());
+        let log = std::fs::File::create(self.folder.path().join(format!("{node}.log"))).unwrap();
+        let config = self.folder.path().join(format!("{node}.conf"));
+        let child = Command::new(&binary).arg("-c").arg(config).stdout(Stdio::null()).stderr(log).spawn();
+        self.nodes[node] =
+            Some(child.unwrap_or_else(|error| panic!("{binary}: {error}: tests/run installs it")));
+    }
+
+    /// It refuses clients until the cluster has a leader.
+    async fn serves(&self, node: usize) {
+        soon("a node of the cluster", async {
+            loop {
+                let watcher = Watcher::connect(self.mqtt[node]).await;
+                if !watcher.log.borrow().ended {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        })
+        .await;
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        for node in 0..NODES {
+            self.kill(node);
+        }
+    }
+}
