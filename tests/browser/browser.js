@@ -6,7 +6,7 @@ const { chromium } = require('playwright-core');
 const DEADLINE = 20_000;
 let browser = null;
 
-/** A page of its own at `url`. It fails the test that opened it when the console has an error, CSP's included. */
+/** A page of its own at `url`; `complaints` are what the browser had to say against it, broken policies included. */
 async function open(url, options = {}) {
   browser ??= await chromium.launch({
     executablePath: process.env.CHROMIUM || '/usr/bin/chromium',
@@ -25,6 +25,15 @@ async function open(url, options = {}) {
   return page;
 }
 
+/** Waits until `holds` does; a test that waits for so long has failed. */
+async function until(what, holds) {
+  const deadline = Date.now() + DEADLINE;
+  while (!(await holds())) {
+    if (Date.now() > deadline) throw new Error(`waited in vain for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
 after(async () => browser?.close());
 
-module.exports = { DEADLINE, open };
+module.exports = { open, until };

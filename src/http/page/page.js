@@ -85,8 +85,9 @@ function draw(history, now) {
     run = [];
   });
   const dot = now === null ? "" : `M${HOUR} ${height(now)}h0`;
-  const range = known.length ? `${amount(Math.min(...known))} to ${amount(Math.max(...known))} W` : "";
-  return { line, area, dot, range };
+  if (known.length === 0) return { line, area, dot, peak: "", range: "" };
+  const [least, most] = [Math.min(...known), Math.max(...known)].map(amount);
+  return { line, area, dot, peak: `peak ${most} W`, range: `${least} to ${most} W` };
 }
 
 // ---- Cards ----
@@ -116,7 +117,8 @@ class Outlet {
     const today = outlet.energy_today;
     write(parts.state, list(power === null ? "" : state, today === null ? "" : `${number(today, 2)} kWh today`));
     mark(this.root, "data-on", String(this.on));
-    const { line, area, dot, range } = draw(outlet.history, power);
+    const { line, area, dot, peak, range } = draw(outlet.history, power);
+    write(parts.peak, peak);
     hide(parts.curve, range === "");
     mark(parts.line, "d", line);
     mark(parts.area, "d", area);
@@ -167,7 +169,7 @@ class Card {
     this.plug = plug;
     write(parts.name, plug.alias || plug.name);
     write(parts.availability, capital(plug.availability));
-    write(parts.model, plug.model ?? "");
+    write(parts.model, plug.model ? ` · ${plug.model}` : "");
     writeOrHide(parts.reason, plug.availability === "online" ? "" : plug.reason);
     const address = (plug.address ?? "").replace(/:(9999|80)$/, "");
     const signal = plug.rssi === null ? "" : `${number(plug.rssi, 0)} dBm`;
