@@ -71,13 +71,15 @@ test('what changes is shown at once, and nothing else is touched', async (t) => 
     new MutationObserver((changes) => {
       for (const { target } of changes) {
         const element = target.nodeType === 1 ? target : target.parentElement;
-        window.touched.add(element?.closest('.plug')?.querySelector('h3').textContent ?? 'summary');
+        const card = element?.closest('.plug')?.querySelector('h3').textContent;
+        window.touched.add(card ? `${card}: ${element.dataset.part ?? element.className}` : 'summary');
       }
     }).observe(document.body, { subtree: true, childList: true, characterData: true, attributes: true });
   });
   changed(mock, 'Freezer', (freezer) => Object.assign(freezer.outlets[0], { power: 1500, on: true }));
   await shows(card(page, 'Freezer'), '1\u202f500');
-  assert.deepStrictEqual(await page.evaluate(() => [...window.touched].sort()), ['Freezer', 'summary']);
+  const parts = ['area', 'curve', 'line', 'now', 'number', 'peak'].map((part) => `Freezer: ${part}`);
+  assert.deepStrictEqual(await page.evaluate(() => [...window.touched].sort()), [...parts, 'summary']);
   changed(mock, 'Freezer', (freezer) => Object.assign(freezer, { availability: 'offline', reason: 'timed out' }));
   await shows(card(page, 'Freezer'), 'Offline');
   await shows(page.locator('#online'), '4 of 6');
@@ -115,6 +117,9 @@ test('a toggle shows what the plug confirmed, never what was asked', async (t) =
   assert.strictEqual(await lamp.getAttribute('aria-checked'), 'true');
   assert.strictEqual(await lamp.getAttribute('aria-busy'), 'false');
   assert.strictEqual(mock.commands.length, 2, 'an impatient second click is no second command');
+  changed(mock, 'Desk lamp', (plug) => (plug.outlets[0].on = false));
+  await checked(lamp, false);
+  assert.ok(!(await card(page, 'Desk lamp').innerText()).includes('did not answer'), 'what is over is not shown');
 
   const pump = toggle(page, 'Garden pump');
   assert.strictEqual(await pump.getAttribute('aria-disabled'), 'true');
@@ -184,7 +189,12 @@ test('the keyboard alone will do, and live changes leave the focus where it is',
   await shows(card(page, 'Desk lamp'), 'Offline');
   changed(mock, 'Desk lamp', (plug) => Object.assign(plug, { availability: 'online', alias: 'Zebra lamp' }));
   await until('the card to move', async () => (await page.getByRole('heading', { level: 3 }).last().innerText()) === 'Zebra lamp');
-  assert.ok(await toggle(page, 'Zebra lamp').evaluate((node) => node === document.activeElement), 'the focus went along');
+  assert.ok(await toggle(page, 'Zebra lamp').evaluate((node) => node === document.activeElement), 'the focus stayed');
+  for (const [before, name, place] of [['Zebra lamp', 'A lamp', 0], ['A lamp', 'Zebra lamp', 5]]) {
+    changed(mock, before, (plug) => (plug.alias = name));
+    await until('the card to move', async () => (await page.getByRole('heading', { level: 3 }).nth(place).innerText()) === name);
+    assert.ok(await toggle(page, name).evaluate((node) => node === document.activeElement), 'the focus went along');
+  }
   await page.keyboard.press('Tab');
   await page.keyboard.press('Enter');
   assert.ok(await card(page, 'Zebra lamp').locator('details').evaluate((details) => details.open));
@@ -222,6 +232,7 @@ test('it says that the bridge is away, and goes on by itself when it is back', a
   await mock.start();
   await toggle(page, 'Chest freezer').waitFor();
   await notice.waitFor({ state: 'hidden' });
+  await shows(page.locator('#said'), 'The bridge is there again.');
   assert.strictEqual(await card(page, 'Desk lamp').count(), 0, 'a plug that was forgotten meanwhile is gone');
   assert.strictEqual(await toggle(page, 'Chest freezer').getAttribute('aria-disabled'), 'false');
   changed(mock, 'Chest freezer', (plug) => (plug.outlets[0].on = false));
@@ -263,6 +274,21 @@ test('many plugs can be filtered, few need it not', async (t) => {
   await until('all of them', async () => (await page.getByRole('article').count()) === 13);
   mock.remove(plug(600, '').id);
   await field.waitFor({ state: 'hidden' });
+});
+
+test('a plug that was never heard of is shown as far as it is known', async (t) => {
+  const unheard = { id: '192.168.1.77:9999', name: null, alias: null, model: null, address: '192.168.1.77:9999', protocol: null,
+    rssi: null, availability: 'unknown', reason: 'connection refused', last_error: 'connection refused', errors: 1, outlets: [] };
+  const { mock, page } = await visit(t, { plugs: [unheard] });
+  await shows(card(page, '192.168.1.77:9999'), 'Unknown');
+  await shows(card(page, '192.168.1.77:9999'), 'connection refused');
+  await card(page, '192.168.1.77:9999').locator('summary').click();
+  assert.strictEqual(await page.locator('[data-part=mac]').innerText(), '–');
+  mock.remove(unheard.id);
+  mock.change(plug(77, 'Kettle'));
+  await toggle(page, 'Kettle').waitFor();
+  assert.strictEqual(await page.getByRole('article').count(), 1);
+  assert.deepStrictEqual(page.complaints, []);
 });
 
 test('without plugs it says so', async (t) => {

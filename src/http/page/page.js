@@ -108,8 +108,11 @@ class Outlet {
     const { parts } = this;
     const online = plug.availability === "online";
     const power = online ? outlet.power : null;
-    this.on = online ? outlet.on : null;
-    if (this.on === this.wanted) this.wanted = null;
+    const on = online ? outlet.on : null;
+    // What went wrong with a command is of interest until the state is another one.
+    if (on !== this.on) writeOrHide(parts.problem, "");
+    if (on === this.wanted) this.wanted = null;
+    this.on = on;
     const state = online ? stateOf(this.on) : "";
     writeOrHide(parts.name, plug.outlets.length > 1 ? outlet.name : "");
     write(parts.number, power === null ? state || "–" : amount(power));
@@ -167,7 +170,7 @@ class Card {
   update(plug) {
     const { parts } = this;
     this.plug = plug;
-    write(parts.name, plug.alias || plug.name);
+    write(parts.name, plug.alias || plug.name || plug.id);
     write(parts.availability, capital(plug.availability));
     write(parts.model, plug.model ? ` · ${plug.model}` : "");
     writeOrHide(parts.reason, plug.availability === "online" ? "" : plug.reason);
@@ -175,8 +178,9 @@ class Card {
     const signal = plug.rssi === null ? "" : `${number(plug.rssi, 0)} dBm`;
     const errors = plug.errors === 0 ? "" : plug.errors === 1 ? "1 error" : `${number(plug.errors, 0)} errors`;
     write(parts.where, list(address, plug.protocol, signal, errors) || "Details");
-    write(parts.topic, plug.name);
-    write(parts.mac, plug.id.replace(/(..)(?=.)/g, "$1:"));
+    write(parts.topic, plug.name ?? "–");
+    // Before its MAC is known a plug's id is its address.
+    write(parts.mac, /^[0-9a-f]{12}$/.test(plug.id) ? plug.id.replace(/(..)(?=.)/g, "$1:") : "–");
     write(parts.address, plug.address ?? "–");
     write(parts.protocol, plug.protocol ?? "–");
     write(parts.signal, signal || "–");
@@ -387,8 +391,11 @@ function lost() {
 }
 
 function connection(connected) {
+  if (connected && $("connection").textContent) {
+    write($("connection"), "");
+    say("The bridge is there again.");
+  }
   rights.connected = connected;
-  if (connected) write($("connection"), "");
   document.documentElement.dataset.connected = String(connected);
   for (const card of cards.values()) for (const outlet of card.outlets.values()) outlet.permit();
 }
@@ -396,7 +403,7 @@ function connection(connected) {
 // A network that vanishes closes nothing: after a silence the bridge is asked, and a lost one is noticed.
 setInterval(async () => {
   later(); // the time it is up
-  if (!rights.connected || performance.now() - heard < SILENCE) return;
+  if (!rights.connected || document.hidden || performance.now() - heard < SILENCE) return;
   try {
     const answer = await fetch("api/state", { signal: AbortSignal.timeout(PATIENCE) });
     if (answer.ok) takeState(await answer.json());
@@ -408,8 +415,9 @@ setInterval(async () => {
 
 // A browser has few connections for one address, and tabs that nobody looks at would use them up.
 document.addEventListener("visibilitychange", () => {
-  if (document.visibilityState === "visible") connect();
-  else source.close(), clearTimeout(pause);
+  if (!document.hidden) return connect();
+  source.close();
+  clearTimeout(pause);
 });
 addEventListener("online", connect);
 connect();
