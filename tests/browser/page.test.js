@@ -112,7 +112,7 @@ test('a toggle shows what the plug confirmed, never what was asked', async (t) =
   assert.strictEqual(await lamp.getAttribute('aria-checked'), 'true');
   await lamp.click();
   answer({ ok: false, error: { code: 'timeout', message: 'the plug did not answer within 3 s' } });
-  await shows(card(page, 'Desk lamp'), 'the plug did not answer within 3 s');
+  await shows(card(page, 'Desk lamp'), 'The plug did not answer within 3 s');
   await shows(page.locator('#said'), 'Desk lamp: the plug did not answer within 3 s');
   assert.strictEqual(await lamp.getAttribute('aria-checked'), 'true');
   assert.strictEqual(await lamp.getAttribute('aria-busy'), 'false');
@@ -177,7 +177,7 @@ test('the keyboard alone will do, and live changes leave the focus where it is',
   await page.keyboard.press('Tab');
   assert.ok(await lamp.evaluate((node) => node === document.activeElement), 'the first stop is the first switch');
   const outline = await lamp.evaluate((node) => {
-    const style = getComputedStyle(node);
+    const style = getComputedStyle(node, '::before');
     return [style.outlineStyle, parseFloat(style.outlineWidth)];
   });
   assert.deepStrictEqual(outline, ['solid', 2]);

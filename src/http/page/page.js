@@ -146,7 +146,7 @@ class Outlet {
     const wanted = (this.wanted = !this.on);
     this.permit();
     const problem = await set(this.card.id, this.number, wanted);
-    writeOrHide(this.parts.problem, problem);
+    writeOrHide(this.parts.problem, problem && capital(problem));
     if (problem) say(`${this.card.title}: ${problem}`);
     // A confirmation comes with the plug's next event, which may be on its way.
     if (!problem) await new Promise((resolve) => setTimeout(resolve, 2000));
