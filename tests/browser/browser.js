@@ -7,7 +7,7 @@ const DEADLINE = 20_000;
 let browser = null;
 
 /** A page of its own at `url`; `complaints` are what the browser had to say against it, broken policies included. */
-async function open(url, options = {}) {
+async function open(url, { clock = false, ...options } = {}) {
   browser ??= await chromium.launch({
     executablePath: process.env.CHROMIUM || '/usr/bin/chromium',
     args: ['--no-sandbox', '--disable-background-networking', '--proxy-server=direct://',
@@ -16,6 +16,8 @@ async function open(url, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
   context.setDefaultTimeout(DEADLINE);
   const page = await context.newPage();
+  // A clock that tests can put forward.
+  if (clock) await page.clock.install();
   page.complaints = [];
   page.on('pageerror', (error) => page.complaints.push(String(error)));
   page.on('console', (message) => {

@@ -64,6 +64,40 @@ test('the curve has a point for each minute and gaps where nothing is known', as
   assert.deepStrictEqual(page.complaints, []);
 });
 
+test('the hour moves on where nothing changes', async (t) => {
+  const history = [30, 30, 30];
+  const still = plug(1, 'Still', { outlets: [outlet(0, 'Still', { on: true, power: 20, history })] });
+  const { mock, page } = await visit(t, { plugs: [still, plug(2, 'Busy')] }, { clock: true });
+  const line = () => card(page, 'Still').locator('[data-part=line]').getAttribute('d');
+  assert.strictEqual((await line()).split('L')[1], '57 1.00');
+  for (let half = 0; half < 5; half += 1) {
+    // Somebody has news, so the bridge is not asked for everything.
+    changed(mock, 'Busy', (plug) => (plug.rssi = half));
+    await shows(card(page, 'Busy'), `${half} dBm`);
+    await page.clock.fastForward(30_000);
+  }
+  await until('two minutes more', async () => (await line()).split('L')[1] === '55 1.00');
+  assert.ok((await line()).endsWith('L58 7.00L59 7.00L60 7.00'), await line());
+  assert.deepStrictEqual(page.complaints, []);
+});
+
+test('a connection that is silent is tried', async (t) => {
+  const { mock, page } = await visit(t, {}, { clock: true });
+  const serve = mock.serve;
+  let asked = 0;
+  mock.serve = (request, response) => {
+    if (request.url === '/api/state') asked += 1;
+    serve.call(mock, request, response);
+  };
+  await page.clock.fastForward(59_000);
+  await page.clock.fastForward(31_000);
+  await until('the question', async () => asked === 1);
+  assert.strictEqual(await page.locator('#connection').isVisible(), false);
+  mock.serve = (request, response) => response.writeHead(502).end();
+  await page.clock.fastForward(91_000);
+  await shows(page.locator('#connection'), 'No connection');
+});
+
 test('what changes is shown at once, and nothing else is touched', async (t) => {
   const { mock, page } = await visit(t);
   await page.evaluate(() => {

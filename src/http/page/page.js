@@ -104,7 +104,8 @@ class Outlet {
     parts.switch.addEventListener("click", () => this.press());
   }
 
-  update(outlet, plug) {
+  /** `minutes` have passed since then, and nothing changed. */
+  update(outlet, plug, minutes) {
     const { parts } = this;
     const online = plug.availability === "online";
     const power = online ? outlet.power : null;
@@ -120,7 +121,7 @@ class Outlet {
     const today = outlet.energy_today;
     write(parts.state, list(power === null ? "" : state, today === null ? "" : `${number(today, 2)} kWh today`));
     mark(this.root, "data-on", String(this.on));
-    const { line, area, dot, peak, range } = draw(outlet.history, power);
+    const { line, area, dot, peak, range } = draw([...outlet.history, ...Array(minutes).fill(power)], power);
     write(parts.peak, peak);
     hide(parts.curve, range === "");
     mark(parts.line, "d", line);
@@ -170,6 +171,8 @@ class Card {
   update(plug) {
     const { parts } = this;
     this.plug = plug;
+    this.heard = performance.now();
+    this.minutes = 0;
     write(parts.name, plug.alias || plug.name || plug.id);
     write(parts.availability, capital(plug.availability));
     write(parts.model, plug.model ? ` · ${plug.model}` : "");
@@ -187,7 +190,7 @@ class Card {
     write(parts.errors, number(plug.errors, 0));
     write(parts.error, plug.last_error ?? "–");
     mark(this.root, "data-availability", plug.availability);
-    this.updateOutlets(plug);
+    this.updateOutlets();
     this.words = [plug.alias, plug.name, plug.id, plug.model, plug.address, plug.protocol, plug.availability]
       .concat(plug.outlets.map((outlet) => outlet.name))
       .join(" ")
@@ -197,7 +200,16 @@ class Card {
     return title !== before;
   }
 
-  updateOutlets(plug) {
+  /** The last hour moves on, whether or not a plug has news. */
+  age() {
+    const minutes = Math.min(HOUR, Math.floor((performance.now() - this.heard) / 60_000));
+    if (minutes === this.minutes) return;
+    this.minutes = minutes;
+    this.updateOutlets();
+  }
+
+  updateOutlets() {
+    const { plug } = this;
     mark(this.root, "data-outlets", plug.outlets.length > 2 ? "many" : "few");
     const seen = new Set(plug.outlets.map((outlet) => outlet.number));
     for (const [number, outlet] of this.outlets) {
@@ -212,7 +224,7 @@ class Card {
         this.outlets.set(outlet.number, view);
         this.parts.outlets.append(view.root);
       }
-      view.update(outlet, plug);
+      view.update(outlet, plug, this.minutes);
     }
   }
 }
@@ -402,6 +414,7 @@ function connection(connected) {
 
 // A network that vanishes closes nothing: after a silence the bridge is asked, and a lost one is noticed.
 setInterval(async () => {
+  for (const card of cards.values()) card.age();
   later(); // the time it is up
   if (!rights.connected || document.hidden || performance.now() - heard < SILENCE) return;
   try {
