@@ -15,7 +15,7 @@ pub mod metrics;
 mod painter;
 mod patience;
 pub mod picture;
-mod process;
+pub mod process;
 mod server;
 pub mod settings;
 
@@ -27,6 +27,7 @@ use std::time::SystemTime;
 use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot, watch};
+use tracing::info;
 
 use crate::bridge::view::{Change, Whole};
 
@@ -108,6 +109,7 @@ impl Door {
         let failed = |error| Error::Listen { address, error };
         let listener = TcpListener::bind(address).await.and_then(TcpListener::into_std).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        info!("the status page is at http://{address}");
         Ok(Some(Door { listener, address, access }))
     }
 

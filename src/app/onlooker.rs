@@ -62,8 +62,16 @@ impl Onlooker {
         }
         if let Some(whole) = &self.whole {
             let now = core.whole();
-            whole.send_if_modified(|told| std::mem::replace(told, now) != now);
+            // What is counted is looked at, not told: nobody wakes up for each message that the broker takes.
+            whole.send_if_modified(|told| std::mem::replace(told, now).connected != now.connected);
         }
+    }
+
+    /// The core stops: those who wait hear of it, and nobody asks any more.
+    pub fn leave(&mut self, core: &mut Core) {
+        self.turn(core);
+        self.asks.close();
+        while self.asks.try_recv().is_ok() {}
     }
 }
 

@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::config::{self, Config, Error};
+use crate::http;
 use crate::plug::scan::settings::Adopt;
 use crate::plug::settings::HostPort;
 
@@ -64,12 +65,11 @@ pub fn describe(config: &Config) -> String {
         false => "discovery   off".into(),
     });
     if let Some(listen) = config.http.listen {
-        let http = &config.http;
-        let who = match (http.ingress, http.token.is_some() || http.token_file.is_some()) {
-            (true, _) => "through Home Assistant only",
-            (false, true) => "whoever knows the token may switch",
-            (false, false) if listen.ip().is_loopback() => "whoever is on this machine may switch",
-            (false, false) => "for all to see; only from this machine may be switched",
+        let who = match (control(&config.http), listen.ip().is_loopback()) {
+            ("ingress", _) => "only through Home Assistant",
+            ("token", _) => "whoever knows the token may switch",
+            (_, true) => "whoever is on this machine may switch",
+            (_, false) => "for all to see; nobody but this machine may switch",
         };
         lines.push(format!("page        http://{listen}, {who}"));
     }
@@ -103,6 +103,15 @@ pub fn describe(config: &Config) -> String {
     lines.join("\n")
 }
 
+/// What it takes to switch on the status page.
+fn control(http: &http::settings::Settings) -> &'static str {
+    match (http.ingress, http.token.is_some() || http.token_file.is_some()) {
+        (true, _) => "ingress",
+        (false, true) => "token",
+        (false, false) => "loopback",
+    }
+}
+
 /// The same for scripts.
 fn as_json(config: &Config, warnings: &[String]) -> Value {
     let every = |interval| humantime::format_duration(interval).to_string();
@@ -128,6 +137,11 @@ fn as_json(config: &Config, warnings: &[String]) -> Value {
         "shard": config.shard.map(|shard| shard.to_string()),
         "base_topic": config.mqtt.base_topic,
         "discovery_prefix": config.homeassistant.discovery.then_some(&config.homeassistant.prefix),
+        "http": config.http.listen.map(|listen| json!({
+            "listen": listen.to_string(),
+            "control": control(&config.http),
+            "hosts": config.http.hosts,
+        })),
         "account": config.kasa.is_given(),
         "plugs": plugs.collect::<Vec<_>>(),
         "search": {

@@ -2,10 +2,11 @@
 //! changed.
 
 use std::future::pending;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::body::Bytes;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::bridge::view::{Change, Whole};
@@ -27,15 +28,21 @@ const TOGETHER: Duration = Duration::from_millis(50);
 /// Who hears nothing for so long is told that there is nothing: so a connection that has died is noticed.
 const SILENCE: u64 = 15;
 
+/// What is drawn whole and not yet read, altogether, in KiB. However many readers are slow, memory does not grow.
+const UNREAD: u32 = 64 << 10;
+
 /// Changes that are taken in at once.
 const BATCH: usize = 256;
+
+/// What is asked for; `None` when too much is unread already.
+pub type Answer = oneshot::Sender<Option<Bytes>>;
 
 /// What the painter is asked.
 pub enum Question {
     /// The state, for somebody with these rights.
-    State(Rights, oneshot::Sender<Bytes>),
+    State(Rights, Answer),
     /// The metrics.
-    Metrics(oneshot::Sender<Bytes>),
+    Metrics(Answer),
     /// The state, and whatever changes afterwards; `None` when too many listen already.
     Listen(Rights, oneshot::Sender<Option<mpsc::Receiver<Bytes>>>),
 }
@@ -48,8 +55,21 @@ pub struct Painter {
     whole: watch::Receiver<Whole>,
     questions: mpsc::Receiver<Question>,
     listeners: Vec<mpsc::Sender<Bytes>>,
+    unread: Arc<Semaphore>,
     /// When what changed is told.
     tell_at: Option<Instant>,
+}
+
+/// What somebody has not read yet.
+struct Lent {
+    text: String,
+    _place: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
 }
 
 impl Painter {
@@ -67,6 +87,7 @@ impl Painter {
             whole,
             questions,
             listeners: Vec::new(),
+            unread: Arc::new(Semaphore::new(UNREAD as usize)),
             tell_at: None,
         };
         (painter, sender)
@@ -117,29 +138,41 @@ impl Painter {
 
     fn answer(&mut self, question: Question) {
         let now = self.now();
+        self.picture.whole = *self.whole.borrow();
         // Whoever has gone meanwhile misses nothing.
         match question {
             Question::State(rights, answer) => {
-                let _ = answer.send(self.picture.state(rights, now).into());
+                let state = self.picture.state(rights, now);
+                let _ = answer.send(self.lend(state));
             }
             Question::Metrics(answer) => {
-                let _ = answer.send(metrics::render(&self.picture, &process::look()).into());
+                let metrics = metrics::render(&self.picture, &process::look());
+                let _ = answer.send(self.lend(metrics));
             }
             Question::Listen(rights, answer) => {
                 self.listeners.retain(|listener| !listener.is_closed());
-                if self.listeners.len() == LISTENERS {
-                    let _ = answer.send(None);
-                    return;
-                }
                 // Others hear of what he sees now.
                 self.tell();
+                let state = self.picture.state_event(rights, now);
+                let state = self.lend(state).filter(|_| self.listeners.len() < LISTENERS);
+                let Some(state) = state else {
+                    let _ = answer.send(None);
+                    return;
+                };
                 let (listener, events) = mpsc::channel(BACKLOG);
-                let _ = listener.try_send(self.picture.state_event(rights, now).into());
+                let _ = listener.try_send(state);
                 if answer.send(Some(events)).is_ok() {
                     self.listeners.push(listener);
                 }
             }
         }
+    }
+
+    /// Bytes for one reader. They count as unread until they are dropped.
+    fn lend(&self, text: String) -> Option<Bytes> {
+        let size = u32::try_from(text.len() >> 10).unwrap_or(UNREAD).clamp(1, UNREAD);
+        let place = Arc::clone(&self.unread).try_acquire_many_owned(size).ok()?;
+        Some(Bytes::from_owner(Lent { text, _place: place }))
     }
 
     fn tick(&mut self) {
@@ -148,6 +181,7 @@ impl Painter {
             return;
         }
         let now = self.now();
+        self.picture.whole = *self.whole.borrow();
         self.picture.tick(now);
         if let Some(event) = self.picture.bridge_event(now) {
             self.send(event);

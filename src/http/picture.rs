@@ -30,6 +30,8 @@ pub struct Picture {
     gone: Vec<String>,
     /// What was told of the bridge.
     told: Option<String>,
+    /// When it was looked at whose minutes are to be told.
+    ticked: u64,
 }
 
 /// One plug, and what the core forgets of it.
@@ -101,6 +103,7 @@ impl Picture {
             changed: BTreeSet::new(),
             gone: Vec::new(),
             told: None,
+            ticked: 0,
         }
     }
 
@@ -151,11 +154,13 @@ impl Picture {
         self.plugs.insert(no, Shown { view, histories });
     }
 
-    /// A second has passed. The minutes of some plugs are told anew.
+    /// About a second has passed. The minutes of some plugs are told anew.
     pub fn tick(&mut self, now: Duration) {
-        let second = now.as_secs() % SECONDS;
+        let since = std::mem::replace(&mut self.ticked, now.as_secs());
+        let passed = now.as_secs() - since.min(now.as_secs());
         let is_next = |(no, shown): &(&PlugNo, &Shown)| {
-            u64::from(no.0) % SECONDS == second && !shown.histories.is_empty()
+            let ago = (now.as_secs() + SECONDS - u64::from(no.0) % SECONDS) % SECONDS;
+            ago < passed && !shown.histories.is_empty()
         };
         let next = self.plugs.iter().filter(is_next).map(|(no, _)| *no);
         self.changed.extend(next);
@@ -175,11 +180,15 @@ impl Picture {
     /// What changed since it was asked last, as server-sent events.
     pub fn events(&mut self, now: Duration) -> String {
         let mut events = String::new();
-        for id in std::mem::take(&mut self.gone) {
+        let mut gone: BTreeSet<String> = std::mem::take(&mut self.gone).into_iter().collect();
+        if !gone.is_empty() {
             // Under the same id it may be back already.
-            if !self.plugs.values().any(|shown| shown.view.id() == id) {
-                event(&mut events, "gone", &json(&serde_json::json!({"id": id})));
+            for shown in self.plugs.values() {
+                gone.remove(&shown.view.id());
             }
+        }
+        for id in gone {
+            event(&mut events, "gone", &json(&serde_json::json!({"id": id})));
         }
         for no in std::mem::take(&mut self.changed) {
             if let Some(shown) = self.plugs.get_mut(&no) {

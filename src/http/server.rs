@@ -1,6 +1,5 @@
 //! Requests in, answers out: every connection, its limits, and what each path is.
 
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -24,19 +23,26 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::Ask;
-use super::access::{Access, HEALTH, Refusal};
+use super::access::{Access, HEALTH, Peer, Refusal};
 use super::metrics;
 use super::painter::Question;
 use super::patience::Patient;
 
-/// Connections at the same time; others wait to be accepted.
+/// Connections at the same time; whoever comes then is hung up on.
 const CONNECTIONS: usize = 64;
+
+/// Those of this machine beyond that: a health check gets through, however many browsers there are.
+const OWN_CONNECTIONS: usize = 8;
+
+/// Whoever guesses tokens has to wait for each answer.
+const WRONG_TOKEN: Duration = Duration::from_millis(500);
 
 /// Time for the head of a request, for its body, and for each part of the answer to be taken.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -65,10 +71,6 @@ struct Desk {
     core: mpsc::Sender<Ask>,
 }
 
-/// Who is at the other end.
-#[derive(Clone, Copy)]
-struct Peer(IpAddr);
-
 /// Serves for ever.
 pub async fn run(
     listener: std::net::TcpListener,
@@ -81,12 +83,23 @@ pub async fn run(
         Err(error) => return warn!(%error, "the status page cannot listen"),
     };
     let router = router(Desk { access, painter, core });
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let [room, own_room] = [CONNECTIONS, OWN_CONNECTIONS].map(|places| Arc::new(Semaphore::new(places)));
     loop {
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, peer)) => {
-                let router = router.clone().layer(Extension(Peer(peer.ip())));
+            Ok((stream, address)) => {
+                let Ok(own) = stream.local_addr() else { continue };
+                let peer = Peer::new(address.ip(), own.ip());
+                let place = Arc::clone(&room).try_acquire_owned();
+                let place = place.or_else(|full| match peer.is_loopback() {
+                    true => Arc::clone(&own_room).try_acquire_owned(),
+                    false => Err(full),
+                });
+                let Ok(place) = place else {
+                    debug!(%address, "too many connections to the status page");
+                    continue;
+                };
+                let router = router.clone().layer(Extension(peer));
+                let _ = stream.set_nodelay(true);
                 tokio::spawn(async move {
                     serve(stream, router).await;
                     drop(place);
@@ -101,8 +114,7 @@ pub async fn run(
     }
 }
 
-async fn serve(stream: TcpStream, router: Router) {
-    let _ = stream.set_nodelay(true);
+async fn serve(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, router: Router) {
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(16 << 10);
     let stream = TokioIo::new(Patient::new(stream, PATIENCE));
@@ -129,36 +141,29 @@ fn router(desk: Desk) -> Router {
 /// Before every path: who may speak at all; after it: what browsers are told with every answer.
 async fn guard(
     State(desk): State<Desk>,
-    Extension(Peer(peer)): Extension<Peer>,
+    Extension(peer): Extension<Peer>,
     request: Request,
     next: Next,
 ) -> Response {
-    let mut response = match desk.access.admits(peer, request.uri().path()) {
-        true => next.run(request).await,
-        false => refuse(StatusCode::FORBIDDEN, "only through Home Assistant"),
+    let mut response = match desk.access.admit(peer, request.uri().path(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(why) => refuse(StatusCode::FORBIDDEN, why),
     };
     let headers = HEADERS.map(|(name, value)| (name, HeaderValue::from_static(value)));
     response.headers_mut().extend(headers);
     response
 }
 
-async fn state(
-    State(desk): State<Desk>,
-    Extension(Peer(peer)): Extension<Peer>,
-    headers: HeaderMap,
-) -> Response {
+async fn state(State(desk): State<Desk>, Extension(peer): Extension<Peer>, headers: HeaderMap) -> Response {
     let rights = desk.access.rights(peer, &headers);
     match ask(&desk.painter, |answer| Question::State(rights, answer)).await {
-        Some(state) => (json_type(), state).into_response(),
+        Some(Some(state)) => (json_type(), state).into_response(),
+        Some(None) => busy(),
         None => ending(),
     }
 }
 
-async fn events(
-    State(desk): State<Desk>,
-    Extension(Peer(peer)): Extension<Peer>,
-    headers: HeaderMap,
-) -> Response {
+async fn events(State(desk): State<Desk>, Extension(peer): Extension<Peer>, headers: HeaderMap) -> Response {
     let rights = desk.access.rights(peer, &headers);
     match ask(&desk.painter, |answer| Question::Listen(rights, answer)).await {
         Some(Some(events)) => {
@@ -167,14 +172,15 @@ async fn events(
                 [(CONTENT_TYPE, "text/event-stream"), (HeaderName::from_static("x-accel-buffering"), "no")];
             (headers, Body::new(Events(events))).into_response()
         }
-        Some(None) => refuse(StatusCode::SERVICE_UNAVAILABLE, "too many browsers listen already"),
+        Some(None) => busy(),
         None => ending(),
     }
 }
 
 async fn metrics(State(desk): State<Desk>) -> Response {
     match ask(&desk.painter, Question::Metrics).await {
-        Some(text) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Some(Some(text)) => ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Some(None) => busy(),
         None => ending(),
     }
 }
@@ -209,10 +215,13 @@ enum To {
     Toggle,
 }
 
-async fn set(State(desk): State<Desk>, Extension(Peer(peer)): Extension<Peer>, request: Request) -> Response {
+async fn set(State(desk): State<Desk>, Extension(peer): Extension<Peer>, request: Request) -> Response {
     match desk.access.control(peer, request.headers()) {
         Ok(()) => {}
-        Err(Refusal::Token) => return refuse(StatusCode::UNAUTHORIZED, "the token is missing or wrong"),
+        Err(Refusal::Token) => {
+            sleep(WRONG_TOKEN).await;
+            return refuse(StatusCode::UNAUTHORIZED, "the token is missing or wrong");
+        }
         Err(Refusal::Forbidden(why)) => return refuse(StatusCode::FORBIDDEN, why),
     }
     let received = Instant::now();
@@ -256,6 +265,10 @@ fn json_type() -> [(HeaderName, &'static str); 1] {
 
 fn refuse(status: StatusCode, why: &str) -> Response {
     (status, json_type(), json!({"error": why}).to_string()).into_response()
+}
+
+fn busy() -> Response {
+    refuse(StatusCode::SERVICE_UNAVAILABLE, "too many browsers, or too slow ones, are served already")
 }
 
 fn ending() -> Response {

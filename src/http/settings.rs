@@ -16,6 +16,8 @@ pub struct Settings {
     pub token: Option<SecretString>,
     /// File that holds it.
     pub token_file: Option<PathBuf>,
+    /// Names under which it is reached, beside addresses and names of the local network.
+    pub hosts: Vec<String>,
     /// Whether Home Assistant's ingress stands before it, which has asked who is there.
     pub ingress: bool,
 }

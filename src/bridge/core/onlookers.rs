@@ -46,7 +46,9 @@ impl Core {
     /// What became of the next plug that changed.
     pub fn next_change(&mut self) -> Option<Change> {
         let no = self.changed.as_mut()?.pop()?;
-        Some(Change { no, view: self.fleet.get(no).map(|plug| Box::new(View::of(plug))) })
+        // One for which another shard may speak is shown there.
+        let plug = self.fleet.get(no).filter(|plug| !plug.silent);
+        Some(Change { no, view: plug.map(|plug| Box::new(View::of(plug))) })
     }
 
     /// The connection to the broker.
