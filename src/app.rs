@@ -84,7 +84,7 @@ pub enum Error {
 
 /// Runs the bridge until `shutdown` completes, somebody asks for a restart, or a part of it fails.
 pub async fn run(config: &Config, shutdown: impl Future<Output = ()>) -> Result<Ended, Error> {
-    let door = Door::open(&config.http).await?;
+    let door = Door::open(&config.http)?;
     run_behind(door, config, shutdown).await
 }
 
@@ -144,14 +144,13 @@ struct Ends {
     events: mpsc::Receiver<Event>,
     outbox: mpsc::Sender<Publish>,
     finds: mpsc::Receiver<Found>,
-    onlooker: Onlooker,
 }
 
 async fn bridge(
     config: &Config,
     urls: Vec<BrokerUrl>,
     since: SystemTime,
-    onlooker: Onlooker,
+    mut onlooker: Onlooker,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Ended, Error> {
     let topics = Topics::new(&config.mqtt.base_topic, &config.homeassistant.prefix).of(config.shard);
@@ -187,7 +186,7 @@ async fn bridge(
     let identity = Identity { client_id, will: Some(will), filters, memory_filters };
     let mut session = pin!(session::run(config.client(), urls, identity, outbox_receiver, event_sender));
 
-    let mut ends = Ends { reports, events, outbox, finds, onlooker };
+    let mut ends = Ends { reports, events, outbox, finds };
     info!(plugs = core.fleet().len(), "kasa2mqtt {} is running", env!("CARGO_PKG_VERSION"));
     if config.plug.is_empty() && !config.scan.enabled {
         warn!(
@@ -195,11 +194,11 @@ async fn bridge(
         );
     }
     let ended = tokio::select! {
-        ended = serve(&mut core, &mut ends, &mut hands, shutdown) => ended?,
+        ended = serve(&mut core, &mut ends, &mut hands, &mut onlooker, shutdown) => ended?,
         () = &mut session => return Err(Error::Worker("the broker's session")),
     };
     core.stop(Instant::now());
-    ends.onlooker.leave(&mut core);
+    onlooker.leave(&mut core);
     drop(hands);
     let farewell = async {
         tokio::select! {
@@ -243,12 +242,13 @@ async fn serve(
     core: &mut Core,
     ends: &mut Ends,
     hands: &mut Hands,
+    onlooker: &mut Onlooker,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Ended, Error> {
     let mut shutdown = pin!(shutdown);
     let started = Instant::now();
     let mut vitals = tokio::time::interval(VITALS_APART);
-    let changes = ends.onlooker.changes.clone();
+    let changes = onlooker.changes.clone();
     loop {
         while let Some(wish) = core.next_wish() {
             hands.grant(wish);
@@ -256,7 +256,7 @@ async fn serve(
         while let Some((no, order)) = core.next_order() {
             hands.post(no, Post::Order(Box::new(order)));
         }
-        ends.onlooker.turn(core);
+        onlooker.turn(core);
         if core.restart_requested() {
             return Ok(Ended::Restart);
         }
@@ -286,7 +286,7 @@ async fn serve(
                     permit.send(publish);
                 }
             }
-            Some(ask) = ends.onlooker.asks.recv() => ends.onlooker.follow(core, ask),
+            Some(ask) = onlooker.asks.recv() => onlooker.follow(core, ask),
             Ok(permit) = changes.reserve(), if core.has_changes() => onlooker::show(core, &changes, permit),
             _ = vitals.tick() => core.vitals(started.elapsed(), process::resident_memory()),
             () = sleep_until(wake.unwrap_or_else(tokio::time::Instant::now)), if wake.is_some() => {

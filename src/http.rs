@@ -24,7 +24,7 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::SystemTime;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::info;
@@ -39,6 +39,12 @@ const CHANGES: usize = 256;
 
 /// Questions on their way to the core.
 const ASKS: usize = 64;
+
+/// What the system holds of each slow reader's answer, instead of megabytes.
+const SEND_BUFFER: u32 = 64 << 10;
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 128;
 
 /// Why the status page did not start.
 #[derive(Debug, thiserror::Error)]
@@ -103,11 +109,11 @@ impl Door {
     ///
     /// # Errors
     /// The address or the token cannot be used.
-    pub async fn open(settings: &Settings) -> Result<Option<Door>, Error> {
+    pub fn open(settings: &Settings) -> Result<Option<Door>, Error> {
         let Some(address) = settings.listen else { return Ok(None) };
         let access = Access::of(settings).map_err(Error::Token)?;
         let failed = |error| Error::Listen { address, error };
-        let listener = TcpListener::bind(address).await.and_then(TcpListener::into_std).map_err(failed)?;
+        let listener = listen(address).and_then(TcpListener::into_std).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         info!("the status page is at http://{address}");
         Ok(Some(Door { listener, address, access }))
@@ -147,6 +153,16 @@ impl Door {
     }
 }
 
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // The port of a bridge that has just ended.
+    socket.set_reuseaddr(true)?;
+    // Of each connection, too.
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// The running server. Ends when dropped.
 #[derive(Debug)]
 pub struct Server {
@@ -157,7 +173,9 @@ pub struct Server {
 impl Server {
     /// Completes when it has ended.
     pub async fn ended(&mut self) {
-        let _ = (&mut self.ended).await;
+        if !self.ended.is_terminated() {
+            let _ = (&mut self.ended).await;
+        }
     }
 
     /// Stops, and returns when the port is free.

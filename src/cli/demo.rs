@@ -44,7 +44,7 @@ pub async fn run(stopped: impl Future<Output = ()>) -> Result<(), Box<dyn Error>
         plugs.push(simulator);
     }
     // Taken now, so that its port can be told.
-    let door = Door::open(&config.http).await?;
+    let door = Door::open(&config.http)?;
     let page = door.as_ref().map(Door::address).expect("the demo has a status page");
     println!("{}", what_to_try(page, port, &plugs[0]));
     app::run_behind(door, &config, stopped).await?;

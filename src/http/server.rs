@@ -25,7 +25,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
@@ -71,6 +71,25 @@ struct Desk {
     core: mpsc::Sender<Ask>,
 }
 
+/// Places for connections.
+struct Rooms {
+    all: Arc<Semaphore>,
+    own: Arc<Semaphore>,
+}
+
+impl Rooms {
+    fn new() -> Rooms {
+        Rooms { all: Arc::new(Semaphore::new(CONNECTIONS)), own: Arc::new(Semaphore::new(OWN_CONNECTIONS)) }
+    }
+
+    /// A place, as long as it is not dropped.
+    fn place(&self, peer: Peer) -> Option<OwnedSemaphorePermit> {
+        let place = Arc::clone(&self.all).try_acquire_owned().ok();
+        let own = || Arc::clone(&self.own).try_acquire_owned().ok().filter(|_| peer.is_loopback());
+        place.or_else(own)
+    }
+}
+
 /// Serves for ever.
 pub async fn run(
     listener: std::net::TcpListener,
@@ -83,18 +102,13 @@ pub async fn run(
         Err(error) => return warn!(%error, "the status page cannot listen"),
     };
     let router = router(Desk { access, painter, core });
-    let [room, own_room] = [CONNECTIONS, OWN_CONNECTIONS].map(|places| Arc::new(Semaphore::new(places)));
+    let rooms = Rooms::new();
     loop {
         match listener.accept().await {
             Ok((stream, address)) => {
                 let Ok(own) = stream.local_addr() else { continue };
                 let peer = Peer::new(address.ip(), own.ip());
-                let place = Arc::clone(&room).try_acquire_owned();
-                let place = place.or_else(|full| match peer.is_loopback() {
-                    true => Arc::clone(&own_room).try_acquire_owned(),
-                    false => Err(full),
-                });
-                let Ok(place) = place else {
+                let Some(place) = rooms.place(peer) else {
                     debug!(%address, "too many connections to the status page");
                     continue;
                 };
@@ -227,7 +241,7 @@ async fn set(State(desk): State<Desk>, Extension(peer): Extension<Peer>, request
     let received = Instant::now();
     let Set { id, outlet, state } = match read(request).await {
         Ok(set) => set,
-        Err(why) => return refuse(StatusCode::BAD_REQUEST, &why),
+        Err((status, why)) => return refuse(status, &why),
     };
     let payload = match state {
         To::On => "ON",
@@ -241,15 +255,18 @@ async fn set(State(desk): State<Desk>, Extension(peer): Extension<Peer>, request
     }
 }
 
-async fn read(request: Request) -> Result<Set, String> {
+async fn read(request: Request) -> Result<Set, (StatusCode, String)> {
+    const BAD: StatusCode = StatusCode::BAD_REQUEST;
     // A page of another origin cannot say this without asking first.
     let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
-        return Err("expected Content-Type: application/json".into());
+        return Err((BAD, "expected Content-Type: application/json".into()));
     }
     let body = timeout(PATIENCE, to_bytes(request.into_body(), LARGEST_BODY)).await;
-    let body = body.map_err(|_| "the body did not come")?.map_err(|error| error.to_string())?;
-    serde_json::from_slice(&body).map_err(|error| error.to_string())
+    let body = body.map_err(|_| (StatusCode::REQUEST_TIMEOUT, "the body did not come".into()))?;
+    let body =
+        body.map_err(|_| (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large, or broken off".into()))?;
+    serde_json::from_slice(&body).map_err(|error| (BAD, error.to_string()))
 }
 
 /// Asks, and waits for the answer; `None` when nobody answers any more.
@@ -287,5 +304,68 @@ impl hyper::body::Body for Events {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         self.0.poll_recv(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use crate::http::settings::Settings;
+
+    use super::*;
+
+    /// A connection of this machine, and the ends of what the server asks.
+    fn connection() -> (DuplexStream, mpsc::Receiver<Question>, mpsc::Receiver<Ask>) {
+        let (painter, questions) = mpsc::channel(1);
+        let (core, asks) = mpsc::channel(1);
+        let access = Access::of(&Settings::default()).unwrap();
+        let here = "127.0.0.1".parse().unwrap();
+        let router = router(Desk { access, painter, core }).layer(Extension(Peer::new(here, here)));
+        let (near, far) = duplex(4096);
+        tokio::spawn(serve(near, router));
+        (far, questions, asks)
+    }
+
+    #[test]
+    fn a_health_check_of_this_machine_finds_a_place_when_strangers_have_all() {
+        let rooms = Rooms::new();
+        let peer = |address: &str| Peer::new(address.parse().unwrap(), "192.0.2.1".parse().unwrap());
+        let strangers: Vec<_> = (0..CONNECTIONS).map(|_| rooms.place(peer("192.0.2.7")).unwrap()).collect();
+        assert!(rooms.place(peer("192.0.2.8")).is_none());
+        let own: Vec<_> = (0..OWN_CONNECTIONS).map(|_| rooms.place(peer("127.0.0.1")).unwrap()).collect();
+        assert!(rooms.place(peer("127.0.0.1")).is_none());
+        drop((strangers, own));
+        assert!(rooms.place(peer("192.0.2.8")).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_says_nothing_is_hung_up_on() {
+        let command = "POST /api/set HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
+        let body = format!("{command}content-length: 10\r\n\r\n{{");
+        let page = "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        for (said, answered) in [("", ""), ("GET / HT", ""), (command, ""), (&body, "408"), (page, "200")] {
+            let (mut stream, _questions, _asks) = connection();
+            stream.write_all(said.as_bytes()).await.unwrap();
+            let began = tokio::time::Instant::now();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.unwrap();
+            let answer = String::from_utf8(answer).unwrap();
+            // Some servers say why they hang up.
+            let status = answer.split(' ').nth(1).unwrap_or_default();
+            assert!(status == answered || (answered.is_empty() && status == "408"), "{said}: {answer}");
+            let waited = began.elapsed();
+            assert!(waited >= PATIENCE && waited < PATIENCE * 3, "{said}: {waited:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_core_that_stands_still_is_not_healthy() {
+        let (mut stream, _questions, _asks) = connection();
+        stream.write_all(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        let mut answer = vec![0; 4096];
+        let count = stream.read(&mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer[..count]).to_string();
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains(r#""running":false"#), "{answer}");
     }
 }
