@@ -217,3 +217,18 @@ fn escape(text: &mut String, value: &str) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_plug_is_called_stays_one_label() {
+        let mut text = Text(String::new());
+        text.sample("kasa_x", &[("plug", "a\\b\"} 1\nevil_total 7 # é"), ("outlet", "")], 0.5);
+        assert_eq!(text.0, "kasa_x{plug=\"a\\\\b\\\"} 1\\nevil_total 7 # é\",outlet=\"\"} 0.5\n");
+        text.0.clear();
+        text.sample("kasa_y", &[], u64::MAX);
+        assert_eq!(text.0, "kasa_y 18446744073709551615\n");
+    }
+}
