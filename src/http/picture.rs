@@ -69,9 +69,9 @@ struct Broker {
 #[derive(Serialize)]
 struct Plug<'a> {
     id: String,
-    name: String,
-    alias: &'a str,
-    model: &'a str,
+    name: Option<&'a str>,
+    alias: Option<&'a str>,
+    model: Option<&'a str>,
     address: &'a str,
     protocol: Option<&'static str>,
     rssi: Option<i64>,
@@ -286,9 +286,9 @@ fn plug(shown: &mut Shown, now: Duration) -> Plug<'_> {
     }
     Plug {
         id: view.id(),
-        name: view.called(),
-        alias: reading.map_or("", |reading| &reading.alias),
-        model: reading.map_or("", |reading| &reading.model),
+        name: view.name.as_deref(),
+        alias: reading.map(|reading| reading.alias.as_str()),
+        model: reading.map(|reading| reading.model.as_str()),
         address: &view.address,
         protocol: reading.map(|reading| reading.protocol.name()),
         rssi: reading.and_then(|reading| reading.rssi),

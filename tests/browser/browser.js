@@ -36,6 +36,27 @@ async function until(what, holds) {
   }
 }
 
+/** How smooth the page is for so many seconds, in ms between frames. */
+async function smoothness(page, seconds) {
+  await page.evaluate(() => {
+    window.intervals = [];
+    window.tasks = [];
+    new PerformanceObserver((list) => window.tasks.push(...list.getEntries().map((entry) => entry.duration))).observe({ type: 'longtask' });
+    let before = performance.now();
+    const next = (now) => {
+      window.intervals.push(now - before);
+      before = now;
+      requestAnimationFrame(next);
+    };
+    requestAnimationFrame(next);
+  });
+  await new Promise((done) => setTimeout(done, seconds * 1000));
+  const { frames, tasks } = await page.evaluate(() => ({ frames: window.intervals.slice(2).sort((a, b) => a - b), tasks: window.tasks }));
+  const share = (part) => Math.round(frames[Math.floor((frames.length - 1) * part)]);
+  return { frames: frames.length, median: share(0.5), p95: share(0.95), p99: share(0.99), worst: share(1),
+    longTasks: tasks.length, longest: Math.round(Math.max(0, ...tasks)) };
+}
+
 after(async () => browser?.close());
 
-module.exports = { open, until };
+module.exports = { open, smoothness, until };
