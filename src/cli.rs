@@ -5,6 +5,7 @@ pub mod completions;
 pub mod demo;
 pub mod forget;
 pub mod log;
+pub mod output;
 pub mod plug;
 pub mod scan;
 pub mod simulate;

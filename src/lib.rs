@@ -36,7 +36,7 @@
 //! 11. A worker that ends unasked ends the program with an error; the service manager restarts it.
 
 #![forbid(unsafe_code)]
-#![deny(clippy::unwrap_used)]
+#![deny(clippy::print_stderr, clippy::print_stdout, clippy::unwrap_used)]
 
 pub mod app;
 pub mod bridge;

@@ -1,12 +1,13 @@
 //! Arguments in, exit code out: 0 ok, 1 failed, 2 usage.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 use std::process::ExitCode;
 
 use clap::CommandFactory;
 use kasa2mqtt::app::{self, Ended};
-use kasa2mqtt::cli::{self, Cli, Command};
+use kasa2mqtt::cli::{self, Cli, Command, output};
 use kasa2mqtt::config;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::warn;
@@ -17,7 +18,7 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     };
     if let Err(error) = cli::log::start(cli.log.as_deref(), cli.log_format) {
-        eprintln!("kasa2mqtt: --log: {error}");
+        output::complain(format_args!("--log: {error}"));
         return ExitCode::from(2);
     }
     // One thread: a poll or a command is a few microseconds of work between waits, and hops between threads would cost
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("kasa2mqtt: {error}");
+            output::complain(error);
             return ExitCode::FAILURE;
         }
     };
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("kasa2mqtt: {error}");
+            output::complain(error);
             ExitCode::FAILURE
         }
     }
@@ -45,7 +46,7 @@ async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
     // Once for all restarts: what arrives between two of them must not be lost.
     let mut signals = Signals::new()?;
     match cli.command.unwrap_or(Command::Run) {
-        Command::Check(check) => println!("{}", check.run(cli.config.as_deref()).await?),
+        Command::Check(check) => output::line(check.run(cli.config.as_deref()).await?)?,
         Command::Completions(completions) => cli::completions::run(&completions, Cli::command())?,
         Command::Plug(plug) => tokio::select! {
             done = cli::plug::run(&plug) => done?,

@@ -125,6 +125,7 @@ const FLOORS: &[&str] = &[
     "sim::server",
     "sim",
     "cli::log",
+    "cli::output",
     "cli::check",
     "cli::completions",
     "cli::table",

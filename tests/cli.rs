@@ -344,3 +344,22 @@ async fn the_log_is_quiet() {
     assert_eq!(broker, 1, "{lines:?}");
     assert!(lines.len() <= 3, "{lines:?}");
 }
+
+#[tokio::test]
+async fn who_reads_no_further_has_what_they_wanted_and_a_full_disk_is_an_error() {
+    for arguments in [&["check"][..], &["completions", "bash"]] {
+        let into = |stdout: Stdio| async {
+            let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_kasa2mqtt"));
+            let program = command.args(arguments).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
+            soon("the program", program.wait_with_output()).await.unwrap()
+        };
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = into(writer.into()).await;
+        assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()), "{arguments:?}");
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = into(full.into()).await;
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(stderr(&output).contains("No space left"), "{}", stderr(&output));
+    }
+}

@@ -145,6 +145,22 @@ async fn every_habit_of_a_healthy_plug_is_fine() {
     }
 }
 
+/// As the configuration has it when nobody says otherwise, a reply has five seconds.
+#[tokio::test]
+async fn a_reply_after_4_9_seconds_is_taken_and_one_after_5_1_is_not() {
+    let timeout = kasa2mqtt::config::Config::default().poll.timeout;
+    let delayed = async |milliseconds| {
+        let plug = plugs(&["HS100-G1"]).await.remove(0);
+        plug.behave(Behaviour { delay: Duration::from_millis(milliseconds), ..Behaviour::default() }).await;
+        let owner = Owner::with_timeout(&plug, Duration::from_secs(60), timeout);
+        (plug, owner)
+    };
+    let ((_in_time, mut taken), (_late, mut left)) = (delayed(4900).await, delayed(5100).await);
+    let (taken, left) = tokio::join!(taken.good_poll(), left.polled());
+    assert!(!taken.outlets[0].relay);
+    assert_eq!(left.unwrap_err(), Error::Timeout(timeout));
+}
+
 #[tokio::test]
 async fn every_fault_is_an_error_and_passes() {
     type Fits = fn(&Error) -> bool;

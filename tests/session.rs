@@ -42,12 +42,11 @@ impl Scene {
     }
 
     async fn with_keep_alive(keep_alive: Duration) -> Scene {
-        Scene::with(keep_alive, Vec::new()).await
+        Scene::with(Settings { keep_alive, ..Settings::default() }, Vec::new()).await
     }
 
-    async fn with(keep_alive: Duration, memory_filters: Vec<String>) -> Scene {
+    async fn with(settings: Settings, memory_filters: Vec<String>) -> Scene {
         let listener = TcpListener::bind(FREE).await.unwrap();
-        let settings = Settings { keep_alive, ..Settings::default() };
         // A name of two addresses on most machines, of which only one has a listener.
         let url =
             BrokerUrl { tls: false, host: "localhost".into(), port: listener.local_addr().unwrap().port() };
@@ -338,6 +337,23 @@ async fn a_peer_that_closes_at_once_is_not_hammered() {
     assert!(began.elapsed() > Duration::from_millis(1500), "{:?}", began.elapsed());
 }
 
+/// As by another client with our id, that comes back at once whenever we took its place.
+#[tokio::test]
+async fn a_rival_that_is_quicker_than_our_subscription_is_not_fought() {
+    let settings = Settings { client_id: Some("test".into()), ..Settings::default() };
+    let mut scene = Scene::with(settings, Vec::new()).await;
+    let mut ended = Instant::now();
+    for _ in 0..3 {
+        let mut peer = scene.accept().await;
+        assert_eq!(peer.packet().await.0, CONNECT);
+        peer.send(&[0x20, 2, 0, 0]).await;
+        assert_eq!(peer.packet().await.0, SUBSCRIBE);
+        ended = Instant::now();
+    }
+    scene.open().await;
+    assert!(ended.elapsed() > Duration::from_secs(2), "{:?}", ended.elapsed());
+}
+
 /// Each of two brokers, and the session that may go to either.
 async fn two() -> (Scene, TcpListener) {
     let [first, second] = [TcpListener::bind(FREE).await.unwrap(), TcpListener::bind(FREE).await.unwrap()];
@@ -401,7 +417,7 @@ const UNSUBSCRIBE: u8 = 0xa2;
 #[tokio::test]
 async fn what_was_left_comes_before_the_session_opens_and_is_not_listened_to_any_more() {
     let memory = vec!["kasa/+".to_string(), "kasa/bridge/devices".to_string()];
-    let mut scene = Scene::with(Duration::from_secs(30), memory).await;
+    let mut scene = Scene::with(Settings::default(), memory).await;
     let mut peer = scene.accept().await;
     assert_eq!(peer.packet().await.0, CONNECT);
     peer.send(&[0x20, 2, 0, 0]).await;
@@ -429,7 +445,7 @@ async fn what_was_left_comes_before_the_session_opens_and_is_not_listened_to_any
 
 #[tokio::test]
 async fn a_memory_that_ends_sessions_is_done_without() {
-    let mut scene = Scene::with(Duration::from_secs(30), vec!["kasa/+".into()]).await;
+    let mut scene = Scene::with(Settings::default(), vec!["kasa/+".into()]).await;
     for _ in 0..2 {
         let mut peer = scene.accept().await;
         assert_eq!(peer.packet().await.0, CONNECT);

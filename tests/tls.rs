@@ -12,7 +12,7 @@ use kasa2mqtt::mqtt::failure::Failure;
 use kasa2mqtt::mqtt::session::{self, Event, Identity};
 use kasa2mqtt::mqtt::settings::{BrokerUrl, Settings};
 use kasa2mqtt::mqtt::tls;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use support::bridge::Program;
 use support::mosquitto::Mosquitto;
 use support::soon;
@@ -25,6 +25,11 @@ struct Papers {
 
 impl Papers {
     fn new() -> Papers {
+        Papers::until(4000)
+    }
+
+    /// The broker's certificate is valid until the beginning of this year.
+    fn until(year: i32) -> Papers {
         let folder = tempfile::tempdir().unwrap();
         let mut params = CertificateParams::new(vec![]).unwrap();
         // OpenSSL takes a certificate whose issuer has its own name for a self-signed one.
@@ -34,8 +39,9 @@ impl Papers {
         fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
         for name in ["localhost", "client"] {
             let key = KeyPair::generate().unwrap();
-            let certificate =
-                CertificateParams::new(vec![name.into()]).unwrap().signed_by(&key, &issuer).unwrap();
+            let mut params = CertificateParams::new(vec![name.into()]).unwrap();
+            params.not_after = date_time_ymd(year, 1, 1);
+            let certificate = params.signed_by(&key, &issuer).unwrap();
             fs::write(folder.path().join(format!("{name}.pem")), certificate.pem()).unwrap();
             fs::write(folder.path().join(format!("{name}.key")), key.serialize_pem()).unwrap();
         }
@@ -135,6 +141,18 @@ async fn the_name_must_be_the_certificates() {
     let broker = Mosquitto::start_with(&papers.listener("")).await;
     let told = failure(&settings(&papers), &url("127.0.0.1", &broker)).await;
     assert!(told.needs_a_person && told.text.contains("not valid for name"), "{told:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs mosquitto: tests/run"]
+async fn an_expired_certificate_is_refused_and_its_successor_taken() {
+    let papers = Papers::until(2020);
+    let broker = Mosquitto::start_with(&papers.listener("")).await;
+    let told = failure(&settings(&papers), &url("localhost", &broker)).await;
+    assert!(told.needs_a_person && told.text.contains("certificate expired"), "{told:?}");
+    let papers = Papers::until(4000);
+    let broker = Mosquitto::start_with(&papers.listener("")).await;
+    works(settings(&papers), url("localhost", &broker)).await;
 }
 
 #[tokio::test]

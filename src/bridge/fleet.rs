@@ -14,11 +14,11 @@ use crate::plug::mac::Mac;
 use crate::plug::reading::Reading;
 use crate::plug::schedule::OFFLINE_AFTER;
 use crate::plug::settings::HostPort;
-use crate::plug::task::{self, Report};
+use crate::plug::task::{self, Order, Report};
 
 use super::event::Event;
 use super::plug::{Availability, Entry, Outcome, Plug, PlugNo};
-use super::queue::Pending;
+use super::queue::{INQUIRY, Pending};
 use super::result::Failure;
 
 /// Failures in a row before a plug may be called offline; together with [`OFFLINE_AFTER`] (homeassistant.md 6, row 18).
@@ -81,11 +81,16 @@ impl Fleet {
 
     /// Adds a plug that has no name, and is not told of, until it has said who it is.
     pub fn add_silent(&mut self, entry: Entry) -> PlugNo {
-        let name = entry.name.clone();
-        let no = self.add(Entry { name: None, ..entry });
-        let plug = self.plug_mut(no);
-        (plug.entry.name, plug.silent) = (name, true);
+        let no = self.add(entry);
+        self.silence(no);
         no
+    }
+
+    /// The same for a plug that was added, and has not answered yet.
+    pub fn silence(&mut self, no: PlugNo) {
+        self.by_name.retain(|_, owner| *owner != no);
+        let plug = self.plug_mut(no);
+        (plug.name, plug.silent) = (None, true);
     }
 
     /// Removes a plug; its commands are answered.
@@ -131,12 +136,11 @@ impl Fleet {
 
     /// A command for a plug arrived.
     pub fn command(&mut self, no: PlugNo, command: Pending) -> Outcome {
-        let ttl = self.settings.ttl;
         let Some(plug) = self.plugs.get_mut(&no) else { return Outcome::default() };
         let superseded = plug.queue.push(command);
         Outcome {
             ended: superseded.into_iter().map(|(command, failure)| (command, Err(failure))).collect(),
-            order: plug.queue.next(ttl),
+            order: self.next_order(no),
             ..Outcome::default()
         }
     }
@@ -144,7 +148,6 @@ impl Fleet {
     /// A plug's task reported.
     pub fn report(&mut self, report: Report<PlugNo>) -> Outcome {
         let Report { plug: no, at, event, took } = report;
-        let ttl = self.settings.ttl;
         // The last words of a plug that was removed.
         if !self.plugs.contains_key(&no) {
             return Outcome::default();
@@ -163,16 +166,32 @@ impl Fleet {
                     _ => self.answered(no, at, reading),
                 };
                 let plug = self.plug_mut(no);
+                if let Some(error) = outcome.as_ref().err().filter(|error| !error.is_contact_failure()) {
+                    plug.note(error);
+                }
                 if let Some(command) = plug.queue.finish(order) {
                     let outcome = outcome.map(|()| reply).map_err(|error| Failure::from(&error));
                     result.ended.push((command, outcome));
                     // Also when nothing changed: whoever switched sees it snap back.
                     result.changed = true;
                     result.again = true;
+                } else if let (INQUIRY, Err(error)) = (order, &outcome) {
+                    let refused = plug.queue.refuse(error).into_iter();
+                    result.ended.extend(refused.map(|(command, failure)| (command, Err(failure))));
                 }
-                result.order = plug.queue.next(ttl);
+                result.order = self.next_order(no);
                 result
             }
+        }
+    }
+
+    /// What a plug's task is to do next. A plug that may be another shard's is told nothing before it has said who it is:
+    /// its owner hears the same commands.
+    fn next_order(&mut self, no: PlugNo) -> Option<Order> {
+        let plug = self.plugs.get_mut(&no)?;
+        match self.settings.sharded && plug.mac.is_none() {
+            true => plug.queue.inquire(self.settings.ttl),
+            false => plug.queue.next(self.settings.ttl),
         }
     }
 
@@ -192,7 +211,7 @@ impl Fleet {
     pub fn expire(&mut self) -> Vec<(PlugNo, Pending, Failure)> {
         let expire = |(no, plug): (&PlugNo, &mut Plug)| {
             let no = *no;
-            plug.queue.expire().into_iter().map(move |(command, failure)| (no, command, failure))
+            plug.queue.refuse(&Error::Stale).into_iter().map(move |(command, failure)| (no, command, failure))
         };
         self.plugs.iter_mut().flat_map(expire).collect()
     }
@@ -240,8 +259,7 @@ impl Fleet {
 
     fn failed(&mut self, no: PlugNo, at: Instant, error: &Error) -> Outcome {
         let plug = self.plug_mut(no);
-        plug.tally.failed(error);
-        plug.last_error = Some(error.to_string());
+        plug.note(error);
         if let Error::Unsupported(_) = error {
             let trouble = Some(error.to_string());
             let listed = plug.trouble != trouble;

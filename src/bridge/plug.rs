@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::plug::error::Error;
 use crate::plug::mac::Mac;
 use crate::plug::protocol::Protocol;
 use crate::plug::reading::Reading;
@@ -187,6 +188,13 @@ impl Plug {
     pub fn move_to(&mut self, address: &HostPort) {
         self.address = in_words(Some(address));
         self.entry.address = Some(address.clone());
+    }
+
+    /// Something came to nothing.
+    pub fn note(&mut self, error: &Error) {
+        if self.tally.failed(error) {
+            self.last_error = Some(error.to_string());
+        }
     }
 
     /// Whether it is a strip that has an outlet of this number.

@@ -13,6 +13,9 @@ use super::result::{Code, Failure};
 /// How many commands may wait for one plug. Latest-wins keeps it to a handful, except for toggles.
 const LONGEST: usize = 32;
 
+/// The order that only asks a plug who it is; no command has this number.
+pub const INQUIRY: u64 = u64::MAX;
+
 /// A command, from its arrival to its result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pending {
@@ -50,6 +53,8 @@ pub enum AnswerTo {
 #[derive(Debug, Default)]
 pub struct Queue {
     running: Option<Pending>,
+    /// An inquiry runs.
+    inquires: bool,
     /// A handful, so a `Vec` will do.
     waiting: Vec<Pending>,
 }
@@ -72,7 +77,7 @@ impl Queue {
 
     /// The next command to send to the plug, when none is running. `ttl` counts from its arrival.
     pub fn next(&mut self, ttl: Duration) -> Option<Order> {
-        if self.running.is_some() || self.waiting.is_empty() {
+        if self.inquires || self.running.is_some() || self.waiting.is_empty() {
             return None;
         }
         let next = self.waiting.remove(0);
@@ -81,14 +86,22 @@ impl Queue {
         Some(order)
     }
 
+    /// The same for a plug of which nobody knows yet whose it is: it is asked who it is, and the commands wait.
+    pub fn inquire(&mut self, ttl: Duration) -> Option<Order> {
+        let first = self.waiting.first().filter(|_| !self.inquires)?;
+        self.inquires = true;
+        Some(Order { id: INQUIRY, actions: vec![Action::Refresh], deadline: first.received + ttl })
+    }
+
     /// The running command ended; `None` when `id` is not the one that runs.
     pub fn finish(&mut self, id: u64) -> Option<Pending> {
+        self.inquires &= id != INQUIRY;
         self.running.take_if(|running| running.id == id)
     }
 
-    /// What waits is too old now: it is taken out, to be answered.
-    pub fn expire(&mut self) -> Vec<(Pending, Failure)> {
-        self.waiting.drain(..).map(|command| (command, Failure::from(&Error::Stale))).collect()
+    /// What waits cannot be done any more, or is too old: it is taken out, to be answered.
+    pub fn refuse(&mut self, why: &Error) -> Vec<(Pending, Failure)> {
+        self.waiting.drain(..).map(|command| (command, Failure::from(why))).collect()
     }
 
     /// The bridge ends: everything is taken out, to be answered.

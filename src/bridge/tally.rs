@@ -31,8 +31,8 @@ impl Tally {
         self.took = self.took.saturating_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
 
-    /// A poll, or a command, came to nothing.
-    pub fn failed(&mut self, error: &Error) {
+    /// A poll, or a command, came to nothing. Returns whether it was the plug's doing: it counts only then.
+    pub fn failed(&mut self, error: &Error) -> bool {
         let kind = match error {
             Error::Connect(_) => 0,
             Error::Timeout(_) => 1,
@@ -43,9 +43,10 @@ impl Tally {
             Error::WrongPlug { .. } => 6,
             Error::Auth => 7,
             // The plug was not asked.
-            Error::Stale | Error::Resting(_) => return,
+            Error::Stale | Error::Resting(_) => return false,
         };
         self.errors[kind] = self.errors[kind].saturating_add(1);
+        true
     }
 }
 

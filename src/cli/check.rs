@@ -10,6 +10,8 @@ use crate::http;
 use crate::plug::scan::settings::Adopt;
 use crate::plug::settings::HostPort;
 
+use super::output;
+
 /// Reads the configuration and says what it means, or what is wrong with it.
 #[derive(Debug, Args)]
 pub struct Check {
@@ -26,7 +28,7 @@ impl Check {
     pub async fn run(&self, file: Option<&Path>) -> Result<String, Error> {
         let config = config::load(file).await;
         if let (Err(error), true) = (&config, self.json) {
-            println!("{}", json!({"ok": false, "problems": error.problems()}));
+            let _ = output::line(json!({"ok": false, "problems": error.problems()}));
         }
         let config = config?;
         let warnings = config::exposed(&config, file);

@@ -1,10 +1,12 @@
 //! `kasa2mqtt completions`: what shells and `man` are to know of this command line.
 
-use std::io::{self, Write, stdout};
+use std::io;
 use std::path::PathBuf;
 
 use clap::{Args, Command, ValueEnum};
 use clap_complete::Shell;
+
+use super::output;
 
 /// Prints what completes this command line in a shell, or its manual page.
 #[derive(Debug, Args)]
@@ -46,7 +48,7 @@ pub fn run(arguments: &Completions, mut command: Command) -> io::Result<()> {
                 Some(shell) => clap_complete::generate(shell, &mut command, name, &mut text),
                 None => clap_mangen::Man::new(command).render(&mut text)?,
             }
-            stdout().write_all(&text)
+            output::all(&text)
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::sim::model::Model;
 use crate::sim::plug::SimPlug;
 use crate::sim::server::Simulator;
 
+use super::output;
 use super::simulate::mac;
 
 const PLUGS: [(&str, &str); 3] = [("HS110-G1", "Desk lamp"), ("HS110-G3", "Freezer"), ("HS100-G2", "Radio")];
@@ -46,7 +47,7 @@ pub async fn run(stopped: impl Future<Output = ()>) -> Result<(), Box<dyn Error>
     // Taken now, so that its port can be told.
     let door = Door::open(&config.http)?;
     let page = door.as_ref().map(Door::address).expect("the demo has a status page");
-    println!("{}", what_to_try(page, port, &plugs[0]));
+    output::line(what_to_try(page, port, &plugs[0]))?;
     app::run_behind(door, &config, stopped).await?;
     broker.stop().await;
     Ok(())

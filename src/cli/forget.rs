@@ -15,6 +15,8 @@ use crate::config::Config;
 use crate::mqtt::session::{self, Event, Identity};
 use crate::mqtt::settings::BrokerUrl;
 
+use super::output;
+
 /// Has the running bridge forget a plug.
 #[derive(Debug, Args)]
 pub struct Forget {
@@ -41,7 +43,7 @@ pub async fn run(arguments: &Forget, config: &Config) -> Result<(), Box<dyn Erro
     let answer = timeout(arguments.timeout, ask(&arguments.name, config, urls)).await;
     let answer = answer.ok().flatten().ok_or(unanswered)?;
     match answer["status"].as_str() {
-        Some("ok") => println!("forgot {}", arguments.name),
+        Some("ok") => output::line(format_args!("forgot {}", arguments.name))?,
         _ => return Err(answer["error"].as_str().unwrap_or("the bridge refused").into()),
     }
     Ok(())

@@ -20,6 +20,7 @@ use crate::plug::raw;
 use crate::plug::reading::Reading;
 use crate::plug::settings::HostPort;
 
+use super::output;
 use super::table;
 
 /// Talks to one plug, once, without a broker.
@@ -159,13 +160,16 @@ const UNBIND_WARNING: &str = "warning: the plug leaves its owner's account. The 
     same network, and voice assistants not at all, until it is set up again. Local control goes on.";
 
 /// Does it and prints the outcome to standard output.
-pub async fn run(arguments: &Plug) -> Result<(), Error> {
+///
+/// # Errors
+/// The plug's, or it cannot be printed.
+pub async fn run(arguments: &Plug) -> Result<(), Box<dyn std::error::Error>> {
     let mut owner = Owner::new(&settings(arguments));
     let outlets = arguments.outlet.map_or(Outlets::All, Outlets::One);
     let (text, json) = answer(&mut owner, &arguments.action, outlets).await?;
     match arguments.json {
-        true => println!("{json}"),
-        false => println!("{text}"),
+        true => output::line(json)?,
+        false => output::line(text)?,
     }
     Ok(())
 }
@@ -263,7 +267,7 @@ async fn cloud(owner: &mut Owner, what: Cloud) -> Result<(String, Value), Error>
     let (request, destroy) = match what {
         Cloud::Info => (r#"{"cnCloud":{"get_info":{}}}"#, vec![]),
         Cloud::Unbind => {
-            eprintln!("{UNBIND_WARNING}");
+            output::complain(UNBIND_WARNING);
             (r#"{"cnCloud":{"unbind":{}}}"#, vec!["unbind".to_string()])
         }
     };

@@ -3,7 +3,7 @@
 mod table;
 
 use std::error::Error;
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -12,6 +12,8 @@ use tokio::sync::mpsc;
 use crate::plug::scan::found::{Finds, Found};
 use crate::plug::scan::target::Target;
 use crate::plug::scan::{self, NOBODY, Options, Ports};
+
+use super::output;
 
 /// Lists the plugs on this network.
 #[derive(Debug, Args)]
@@ -47,17 +49,17 @@ pub struct Scan {
 pub async fn run(arguments: &Scan) -> Result<(), Box<dyn Error>> {
     let options = arguments.options();
     let (sender, news) = mpsc::channel(64);
-    let is_watched = std::io::stderr().is_terminal();
+    let is_watched = stderr().is_terminal();
     let (scan, ()) =
         tokio::join!(scan::scan(&options, sender), progress(news, options.expected(), is_watched));
     let scan = scan?;
     match arguments.json {
-        true => println!("{}", table::json(&scan.found)),
+        true => output::line(table::json(&scan.found))?,
         false if scan.found.is_empty() => {}
-        false => println!("{}", table::text(&scan.found)),
+        false => output::line(table::text(&scan.found))?,
     }
     for problem in &scan.problems {
-        eprintln!("kasa2mqtt: {problem}");
+        output::complain(problem);
     }
     match (scan.found.is_empty(), options.broadcast) {
         (false, _) => Ok(()),
@@ -98,12 +100,12 @@ async fn progress(mut news: mpsc::Receiver<Found>, expected: Duration, is_watche
             },
             _ = tick.tick(), if is_watched => {
                 let left = expected.saturating_sub(begin.elapsed()).as_secs() + 1;
-                eprint!("\rsearching: {} found, about {left} s to go \x1b[K", seen.iter().count());
-                let _ = std::io::stderr().flush();
+                let found = seen.iter().count();
+                let _ = write!(stderr(), "\rsearching: {found} found, about {left} s to go \x1b[K");
             }
         }
     }
     if is_watched {
-        eprint!("\r\x1b[K");
+        let _ = write!(stderr(), "\r\x1b[K");
     }
 }

@@ -14,6 +14,8 @@ use crate::sim::model::{MODELS, Model};
 use crate::sim::plug::SimPlug;
 use crate::sim::server::{KlapAddresses, Simulator};
 
+use super::output;
+
 const DEFAULT: &str = "HS110-G3";
 
 /// Runs simulated plugs until stopped.
@@ -78,15 +80,17 @@ pub async fn run(arguments: Simulate, stopped: impl Future<Output = ()>) -> Resu
         let simulator = Simulator::start_on(plug, address, klap, SystemTime::now())
             .await
             .map_err(|error| format!("{address}: {error}"))?;
-        println!("{} {} {model} {alias}", simulator.address(), simulator.mac());
+        output::line(format_args!("{} {} {model} {alias}", simulator.address(), simulator.mac()))?;
         if let Some(klap) = simulator.klap() {
-            println!("  KLAP on {}, announced on {}", klap.http, klap.discovery);
+            output::line(format_args!("  KLAP on {}, announced on {}", klap.http, klap.discovery))?;
         }
         if arguments.requests {
             let (mut requests, mac) = (simulator.watch().await, simulator.mac().to_string());
             watching.spawn(async move {
                 while let Some(request) = requests.recv().await {
-                    println!("{mac} {request}");
+                    if let Err(error) = output::line(format_args!("{mac} {request}")) {
+                        return output::complain(error);
+                    }
                 }
             });
         }

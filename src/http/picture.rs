@@ -266,6 +266,7 @@ fn has_meter(outlet: &Outlet) -> bool {
 fn plug(shown: &mut Shown, now: Duration) -> Plug<'_> {
     let Shown { view, histories } = shown;
     let reading = view.reading.as_deref();
+    let is_away = view.availability != Availability::Online;
     let mut histories = histories.iter_mut();
     let outlet = |reading: &'_ Reading, outlet: &'_ Outlet, history| OutletShown {
         number: number(reading, outlet),
@@ -297,7 +298,7 @@ fn plug(shown: &mut Shown, now: Duration) -> Plug<'_> {
             Availability::Online => "online",
             Availability::Offline => "offline",
         },
-        reason: view.trouble.as_deref(),
+        reason: view.trouble.as_deref().or(view.last_error.as_deref().filter(|_| is_away)),
         last_error: view.last_error.as_deref(),
         errors: view.errors,
         outlets,

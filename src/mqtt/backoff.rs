@@ -40,13 +40,13 @@ impl Backoff {
         Backoff { may_fight, brokers, failures: 0, in_vain: 0, short_sessions: 0 }
     }
 
-    /// The pause after a try that took `tried` and failed. `lasted` is how long the session was open, if it ever was.
+    /// The pause after a try that took `tried` and failed. `lasted` is how long the broker kept us, if it took us at all.
     pub fn after(&mut self, failure: &Failure, lasted: Option<Duration>, tried: Duration) -> Duration {
-        let opened = lasted.is_some();
+        let accepted = lasted.is_some();
         let lasted = lasted.unwrap_or_default();
-        let short = opened && lasted < SHORT_SESSION;
+        let short = accepted && lasted < SHORT_SESSION;
         self.short_sessions = if short { self.short_sessions + 1 } else { 0 };
-        if opened {
+        if accepted {
             // Sessions that end at once are begun anew at once, but not for ever.
             let grace = if self.may_fight { FIGHT } else { MANY };
             self.failures = self.short_sessions.saturating_sub(grace) * self.brokers;
@@ -60,7 +60,11 @@ impl Backoff {
         let pause = first.saturating_mul(1 << (self.failures / self.brokers).min(8)).min(longest);
         self.failures += 1;
         // A try that took its time has paused already.
-        pause.mul_f64(0.5 + fastrand::f64() / 2.0).saturating_sub(if opened { Duration::ZERO } else { tried })
+        pause.mul_f64(0.5 + fastrand::f64() / 2.0).saturating_sub(if accepted {
+            Duration::ZERO
+        } else {
+            tried
+        })
     }
 
     /// Whether session after session ends as soon as it begins, as when two clients use one id. Said once.

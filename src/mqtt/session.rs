@@ -78,13 +78,17 @@ pub async fn run(
             attempt / brokers.len(),
         )
         .await;
-        let (mut opened_at, mut suspect) = (None, None);
+        let (mut accepted_at, mut opened_at, mut suspect) = (None, None, None);
         let failure = match connection {
             Err(error) => Failure::from(error),
             Ok(connection) => {
                 let window = Window::default();
-                let opening =
-                    Opening { filters: &identity.filters, memory_filters, accepted: false, unsubscribed: 0 };
+                let opening = Opening {
+                    filters: &identity.filters,
+                    memory_filters,
+                    accepted_at: None,
+                    unsubscribed: 0,
+                };
                 let mut session = Session {
                     connection,
                     window,
@@ -99,6 +103,7 @@ pub async fn run(
                 };
                 let ended = session.live(&settings, &mut outbox, &mut opened_at).await;
                 suspect = session.window.suspect();
+                accepted_at = session.opening.accepted_at;
                 if opened_at.is_some() {
                     said[number].take_if(|_| !session.is_quiet);
                     memory_filters = &[];
@@ -120,11 +125,11 @@ pub async fn run(
         if opened_at.is_some() && events.send(Event::Lost).await.is_err() {
             return;
         }
-        let lasted = opened_at.map(|opened_at: Instant| opened_at.elapsed());
+        let since = |moment: Option<Instant>| moment.map(|moment| moment.elapsed());
         if said[number].as_ref() != Some(&failure) {
             failure.complain(url);
         }
-        if limit.ended(lasted, suspect) {
+        if limit.ended(since(opened_at), suspect) {
             error!(
                 broker = %url,
                 bytes = limit.bytes(),
@@ -132,7 +137,8 @@ pub async fn run(
                  left out; raise its limit, as max_packet_size of mosquitto"
             );
         }
-        let pause = backoff.after(&failure, lasted, began.elapsed());
+        // A rival may be quicker than the answer to our subscriptions.
+        let pause = backoff.after(&failure, since(accepted_at), began.elapsed());
         if backoff.is_fighting() {
             warn!(
                 client_id = identity.client_id,

@@ -82,6 +82,15 @@ pub struct Link {
     refused: Option<(Instant, Vec<Auth>)>,
 }
 
+/// On which connection a request may go out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Where {
+    /// On a new one, if need be.
+    Anywhere,
+    /// On the open one that is vouched for, and on no other.
+    Here,
+}
+
 #[derive(Debug)]
 struct Open {
     transport: Transport,
@@ -163,10 +172,10 @@ impl Link {
     /// habit of closing idle ones: the request is sent once more on a new one, if `repeatable`.
     pub async fn exchange(&mut self, request: &[u8], repeatable: bool) -> Result<Reply, Error> {
         let (reused, one_by_one) = (self.is_open(), self.one_by_one);
-        match self.try_exchange(request).await {
+        match self.try_exchange(request, Where::Anywhere).await {
             Err(error) if error.is_lost_connection() && (reused || self.one_by_one != one_by_one) => {
                 self.lost();
-                if repeatable { self.try_exchange(request).await } else { Err(error) }
+                if repeatable { self.try_exchange(request, Where::Anywhere).await } else { Err(error) }
             }
             outcome => outcome,
         }
@@ -180,20 +189,23 @@ impl Link {
         if !self.is_vouched_for() {
             return Err(Error::Closed);
         }
-        let outcome = self.try_exchange(request).await;
+        let outcome = self.try_exchange(request, Where::Here).await;
         if outcome.as_ref().is_err_and(Error::is_lost_connection) {
             self.lost();
         }
         outcome
     }
 
-    async fn try_exchange(&mut self, request: &[u8]) -> Result<Reply, Error> {
+    async fn try_exchange(&mut self, request: &[u8], place: Where) -> Result<Reply, Error> {
         let parts = if self.one_by_one { parts(request) } else { Vec::new() };
         if parts.is_empty() {
             return self.converse(request).await;
         }
         let mut replies = Vec::new();
         for part in parts {
+            if place == Where::Here && !self.is_vouched_for() {
+                return Err(Error::Closed);
+            }
             replies.push(self.converse(&part).await?);
         }
         Ok(Reply::of_parts(replies))

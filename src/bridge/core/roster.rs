@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use crate::bridge::event::Event;
-use crate::bridge::memory::Memory;
+use crate::bridge::memory::{Memory, Past};
 use crate::bridge::message::Message;
 use crate::bridge::names;
 use crate::bridge::overview;
@@ -93,7 +93,14 @@ impl Core {
         }
         let mut names: HashMap<String, PlugNo> = HashMap::new();
         let mut gone = Vec::new();
-        for past in plugs.into_iter().filter(|past| self.owns(past.mac)).collect::<Vec<_>>() {
+        let (plugs, others): (Vec<Past>, Vec<Past>) = plugs.into_iter().partition(|past| self.owns(past.mac));
+        for other in others {
+            // Its shard speaks for it, and hears what we hear.
+            if let Some(no) = self.configured_at(other.address.as_ref()) {
+                self.fleet.silence(no);
+            }
+        }
+        for past in plugs {
             self.fleet.remember(past.mac, &past.name);
             if self.is_aside(past.mac) {
                 continue;

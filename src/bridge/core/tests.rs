@@ -9,8 +9,11 @@ use serde_json::{Value, json};
 use super::*;
 use crate::bridge::message::Message;
 use crate::bridge::plug::{Entry, Via};
+use crate::bridge::queue::INQUIRY;
 use crate::bridge::settings::HomeAssistant;
+use crate::bridge::shard::Shard;
 use crate::bridge::topics::Topics;
+use crate::plug::command::Action;
 use crate::plug::error::Error;
 use crate::plug::reading::Reading;
 use crate::plug::scan::found::{Found, Protocol};
@@ -34,11 +37,15 @@ impl House {
     }
 
     fn with_names(names: &[Option<&str>]) -> House {
+        House::of_shard(names, None)
+    }
+
+    fn of_shard(names: &[Option<&str>], shard: Option<Shard>) -> House {
         let homeassistant =
             HomeAssistant { discovery: true, prefix: "homeassistant".into(), mac_connection: true };
         let now = Instant::now();
         let settings = Settings {
-            topics: Topics::new("kasa", "homeassistant"),
+            topics: Topics::new("kasa", "homeassistant").of(shard),
             homeassistant,
             heartbeat: Some(Duration::from_secs(60)),
             command_ttl: Duration::from_secs(10),
@@ -528,4 +535,68 @@ fn a_plug_is_followed_only_when_it_is_lost() {
     house.polled(hs110());
     house.wait(10);
     assert_eq!(house.retained[CONFIG], before, "nothing changes in Home Assistant");
+}
+
+/// The shard that speaks for the lamp until it has said who it is; whether it also owns it.
+fn speaker(owns: bool) -> Shard {
+    let shards = (2..50).flat_map(|count| (1..=count).map(move |number| Shard { number, count }));
+    let speaks = |shard: &Shard| shard.speaks_for("192.0.2.0:9999") && shard.owns(hs110().mac) == owns;
+    shards.into_iter().find(speaks).unwrap()
+}
+
+fn answered(order: &Order, outcome: Result<(), Error>) -> Event {
+    let reading = outcome.is_ok().then(|| Arc::new(hs110()));
+    Event::Done { order: order.id, outcome, reply: None, reading }
+}
+
+#[test]
+fn a_plug_that_may_be_another_shards_is_told_nothing_before_it_has_said_who_it_is() {
+    for owns in [true, false] {
+        let mut house = House::of_shard(&[Some("desk-lamp")], Some(speaker(owns))).connected();
+        house.message("kasa/desk-lamp/set", "TOGGLE");
+        house.message("kasa/desk-lamp/set", "TOGGLE");
+        let inquiry = house.order();
+        assert_eq!((inquiry.id, &inquiry.actions[..]), (INQUIRY, &[Action::Refresh][..]));
+        assert_eq!(house.core.next_order(), None, "one inquiry is enough");
+        house.report(LAMP, answered(&inquiry, Ok(())));
+        if !owns {
+            assert_eq!(house.core.next_order(), None);
+            let results = house.results();
+            assert!(results.len() == 2 && results.iter().all(|result| result["error"]["code"] == "offline"));
+            continue;
+        }
+        for _ in 0..2 {
+            let order = house.order();
+            assert!(matches!(order.actions[..], [Action::Relay { .. }]), "{order:?}");
+            house.report(LAMP, answered(&order, Ok(())));
+            assert_eq!(house.results()[0]["ok"], true);
+        }
+    }
+}
+
+#[test]
+fn who_speaks_for_a_plug_that_is_not_there_says_so() {
+    let mut house = House::of_shard(&[Some("desk-lamp")], Some(speaker(false))).connected();
+    for _ in 0..2 {
+        house.message("kasa/desk-lamp/set", "ON");
+        let inquiry = house.order();
+        house.report(LAMP, answered(&inquiry, Err(Error::Connect("refused".into()))));
+        let [result] = &house.results()[..] else { panic!("one result") };
+        assert_eq!(result["error"]["code"], "offline");
+    }
+}
+
+#[test]
+fn a_plug_that_another_shard_lists_is_left_to_it() {
+    let mut house = House::of_shard(&[Some("desk-lamp")], Some(speaker(false)));
+    let listed = json!([{"id": hs110().mac.hex(), "slug": "desk-lamp", "discovered_via": "config",
+        "configured": "192.0.2.0:9999", "address": "192.0.2.0:9999"}]);
+    house.deliver("kasa/bridge/shard-49/devices", &listed.to_string(), true);
+    let mut house = house.connected();
+    house.message("kasa/desk-lamp/set", "ON");
+    house.failed();
+    assert_eq!(house.core.next_order(), None);
+    house.polled(hs110());
+    house.wait(5);
+    assert!(house.said.iter().all(|(topic, _)| !topic.contains("desk-lamp")), "{:?}", house.said);
 }

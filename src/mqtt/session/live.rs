@@ -33,8 +33,8 @@ pub(super) enum Ended {
 pub(super) struct Opening<'a> {
     pub filters: &'a [String],
     pub memory_filters: &'a [String],
-    /// The broker has accepted us.
-    pub accepted: bool,
+    /// When the broker accepted us.
+    pub accepted_at: Option<Instant>,
     /// How many of `memory_filters` we have stopped to listen to.
     pub unsubscribed: usize,
 }
@@ -42,7 +42,7 @@ pub(super) struct Opening<'a> {
 impl Opening<'_> {
     /// Whether we listen to what was left.
     pub fn remembers(&self) -> bool {
-        self.accepted && self.unsubscribed < self.memory_filters.len()
+        self.accepted_at.is_some() && self.unsubscribed < self.memory_filters.len()
     }
 }
 
@@ -118,7 +118,9 @@ impl Session<'_> {
 
     /// Follows one event of the client. True when it opened the session.
     async fn take(&mut self, event: Rumqttc, received: Instant) -> Result<bool, Ended> {
-        self.opening.accepted |= matches!(event, Rumqttc::Incoming(Packet::ConnAck(_)));
+        if let Rumqttc::Incoming(Packet::ConnAck(_)) = event {
+            self.opening.accepted_at = Some(Instant::now());
+        }
         let remembers = self.opening.remembers();
         let Opening { filters, memory_filters, .. } = self.opening;
         let listened = if remembers { memory_filters } else { filters };
