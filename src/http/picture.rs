@@ -322,3 +322,122 @@ fn json(value: &impl Serialize) -> String {
 fn event(text: &mut String, name: &str, data: &str) {
     text.extend(["event: ", name, "\ndata: ", data, "\n\n"]);
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::bridge::tally::Tally;
+    use crate::plug::emeter::Emeter;
+    use crate::plug::sysinfo::tests::hs110;
+
+    use super::*;
+
+    const RIGHTS: Rights = Rights { may_control: true, needs_token: false };
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn lamp() -> View {
+        let mut reading = hs110();
+        reading.outlets[0].emeter = Some(Emeter { power_mw: Some(12_340), ..Emeter::default() });
+        View {
+            mac: Some(reading.mac),
+            name: Some("desk-lamp".into()),
+            address: "192.0.2.1:9999".into(),
+            availability: Availability::Online,
+            trouble: None,
+            last_error: None,
+            errors: 0,
+            reading: Some(reading.into()),
+            tally: Tally::default(),
+        }
+    }
+
+    fn change(no: u32, view: Option<View>) -> Change {
+        Change { no: PlugNo(no), view: view.map(Box::new) }
+    }
+
+    /// The names of the events, and their data.
+    fn events(picture: &mut Picture, now: u64) -> Vec<(String, Value)> {
+        let text = picture.events(seconds(now));
+        let event = |event: &str| {
+            let (name, data) = event.split_once('\n').unwrap();
+            let data = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+            (name.strip_prefix("event: ").unwrap().to_string(), data)
+        };
+        text.split_terminator("\n\n").map(event).collect()
+    }
+
+    #[test]
+    fn what_changed_is_told_once() {
+        let mut picture = Picture::new(SystemTime::UNIX_EPOCH);
+        let before = View { mac: None, name: None, reading: None, ..lamp() };
+        picture.take(change(1, Some(before)), seconds(0));
+        picture.take(change(2, Some(View { mac: None, ..lamp() })), seconds(0));
+        assert_eq!(events(&mut picture, 0).len(), 2);
+        assert!(!picture.has_events());
+        // It says who it is: its address is its id no more.
+        picture.take(change(1, Some(lamp())), seconds(1));
+        let told = events(&mut picture, 1);
+        assert_eq!(told.len(), 1, "the other has that address still: {told:?}");
+        picture.take(change(2, None), seconds(2));
+        assert_eq!(events(&mut picture, 2), [("gone".into(), json!({"id": "192.0.2.1:9999"}))]);
+        // Counters alone are nothing to look at; the metrics have them.
+        let mut counted = lamp();
+        counted.tally.answered(seconds(1));
+        picture.take(change(1, Some(counted)), seconds(3));
+        assert!(!picture.has_events());
+        assert_eq!(picture.plugs().next().unwrap().tally.took, 1_000_000);
+        let away = View { availability: Availability::Offline, last_error: Some("no".into()), ..lamp() };
+        picture.take(change(1, Some(away)), seconds(4));
+        let told = events(&mut picture, 4);
+        assert_eq!((&told[0].1["reason"], &told[0].1["outlets"][0]["power"]), (&json!("no"), &Value::Null));
+        assert_eq!(picture.count(), (1, 0));
+        picture.take(change(1, None), seconds(5));
+        picture.forget_events();
+        assert!(!picture.has_events() && picture.count() == (0, 0));
+    }
+
+    #[test]
+    fn each_plugs_minutes_are_told_once_a_minute_however_late_the_seconds_come() {
+        let mut picture = Picture::new(SystemTime::UNIX_EPOCH);
+        for no in 0..200 {
+            picture.take(change(no, Some(lamp())), seconds(0));
+        }
+        picture.tick(seconds(0));
+        let (_, first) = (events(&mut picture, 0), picture.has_events());
+        assert!(!first);
+        let mut told = 0;
+        // Some seconds come late, some do not come at all.
+        for now in (1..=60).filter(|second| second % 7 != 0 && *second != 31) {
+            picture.tick(seconds(now));
+            told += events(&mut picture, now).len();
+        }
+        assert_eq!(told, 200);
+        picture.tick(seconds(100_000));
+        assert_eq!(events(&mut picture, 100_000).len(), 200);
+    }
+
+    #[test]
+    fn the_state_is_whole_and_the_bridge_is_told_when_it_changes() {
+        let mut picture = Picture::new(SystemTime::UNIX_EPOCH);
+        picture.take(change(1, Some(lamp())), seconds(0));
+        picture.take(change(2, Some(View { availability: Availability::Offline, ..lamp() })), seconds(0));
+        let state: Value = serde_json::from_str(&picture.state(RIGHTS, seconds(90))).unwrap();
+        assert_eq!(state["bridge"]["power"], 12.3, "of those that answer");
+        assert_eq!(
+            (&state["bridge"]["uptime"], &state["bridge"]["started"]),
+            (&json!(90), &json!("1970-01-01T00:00:00Z"))
+        );
+        assert_eq!(state["plugs"][0]["outlets"][0]["history"], json!([12.3, 12.3]));
+        assert_eq!(state["plugs"][1]["outlets"][0]["history"], json!([null, null]));
+        assert_eq!(state["plugs"][0]["id"], hs110().mac.hex());
+        assert!(picture.bridge_event(seconds(91)).is_some());
+        assert!(picture.bridge_event(seconds(92)).is_none(), "its age alone is no news");
+        picture.whole.connected = true;
+        let event = picture.bridge_event(seconds(93)).unwrap();
+        assert!(event.starts_with("event: bridge\ndata: {") && event.contains(r#""uptime":93"#), "{event}");
+    }
+}
