@@ -105,7 +105,7 @@ pub struct Door {
 }
 
 impl Door {
-    /// Takes the address, if there is one.
+    /// Takes the address, if there is one. Within a runtime.
     ///
     /// # Errors
     /// The address or the token cannot be used.

@@ -205,3 +205,46 @@ impl Painter {
         self.listeners.retain(|listener| listener.try_send(text.clone()).is_ok());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A painter, and the core's ends of it.
+    fn painter() -> (Painter, mpsc::Sender<Change>, watch::Sender<Whole>) {
+        let (changes, changed) = mpsc::channel(1);
+        let (whole, seen) = watch::channel(Whole::default());
+        (Painter::new(changed, seen, SystemTime::now()).0, changes, whole)
+    }
+
+    #[tokio::test]
+    async fn what_nobody_reads_does_not_grow() {
+        const MIB: usize = 1 << 20;
+        let (painter, _changes, _whole) = painter();
+        let lend = |size: usize| painter.lend("x".repeat(size));
+        let first = lend(40 * MIB).unwrap();
+        let second = lend(20 * MIB).unwrap();
+        assert!(lend(5 * MIB).is_none());
+        // A reader that has several places holds one text.
+        let copies = vec![second.clone(); 100];
+        drop(first);
+        assert!(lend(40 * MIB).is_some());
+        drop((second, copies));
+        assert_eq!(lend(100 * MIB).unwrap().len(), 100 * MIB, "alone even more is drawn");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_listens_hears_at_least_that_there_is_nothing() {
+        let (mut painter, _changes, _whole) = painter();
+        let (answer, events) = oneshot::channel();
+        painter.answer(Question::Listen(Rights { may_control: false, needs_token: false }, answer));
+        let mut events = events.await.unwrap().unwrap();
+        assert!(events.recv().await.unwrap().starts_with(b"event: state\ndata: {"));
+        let running = tokio::spawn(painter.run());
+        assert!(events.recv().await.unwrap().starts_with(b"event: bridge\n"));
+        let began = Instant::now();
+        assert_eq!(events.recv().await.unwrap(), ":\n\n");
+        assert!(began.elapsed() <= Duration::from_secs(SILENCE + 1), "{:?}", began.elapsed());
+        running.abort();
+    }
+}
