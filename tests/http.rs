@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 use support::bridge::{Bridge, Program};
 use support::broker::AnyBroker;
 use support::house::{config, plug, plugs};
+use support::netns::Namespace;
+use support::output::Talking;
 use support::port;
 use support::soon;
 use support::watcher::Watcher;
@@ -714,4 +716,70 @@ async fn without_an_address_there_is_nothing() {
     let ours: Vec<_> =
         ours.filter(|line| line[3] == "0A" && inodes.iter().any(|inode| inode == line[9])).collect();
     assert!(ours.is_empty(), "it listens: {ours:?}");
+}
+
+/// Asks from a certain address of a namespace: `METHOD PATH HOST BODY`, and what was answered.
+const ASKER: &str = "
+import http.client, sys
+source, target, method, path, host, body = sys.argv[1:]
+connection = http.client.HTTPConnection(target, 8099, timeout=30, source_address=(source, 0))
+connection.request(method, path, body or None, {'Host': host, 'Content-Type': 'application/json'})
+answer = connection.getresponse()
+print(answer.status, answer.read().decode())
+";
+
+/// Who is answered depends on where he is, and that takes machines.
+#[test]
+#[ignore = "needs network namespaces and Python: tests/run"]
+fn what_is_answered_depends_on_the_address_that_asks() {
+    for (ingress, from, path, host, expected) in [
+        // As an app of Home Assistant: 172.30.32.1 is the machine, .2 the Supervisor, .3 another app.
+        ("true", "172.30.32.2", "/api/state", "home.example", r#"200 {"bridge""#),
+        ("true", "172.30.32.2", "/api/state", "home.example", r#""may_control":true,"needs_token":false"#),
+        ("true", "172.30.32.2", "/api/set", "home.example", "404 "),
+        ("true", "172.30.32.3", "/api/state", "172.30.32.2", "403 "),
+        ("true", "172.30.32.3", "/metrics", "home.example", "403 "),
+        ("true", "172.30.32.3", "/health", "home.example", "403 "),
+        ("true", "172.30.32.1", "/health", "localhost", r#"200 {"broker""#),
+        ("true", "172.30.32.1", "/api/state", "localhost", "403 "),
+        // As a program of a network: everybody sees, nobody from elsewhere switches without a token.
+        (
+            "false",
+            "172.30.32.3",
+            "/api/state",
+            "172.30.32.1:8099",
+            r#""may_control":false,"needs_token":false"#,
+        ),
+        ("false", "172.30.32.3", "/api/set", "localhost", "403 "),
+        ("false", "172.30.32.1", "/api/set", "localhost", "403 "),
+        ("false", "172.30.32.3", "/health", "172.30.32.1:8099", "200 "),
+    ] {
+        let machine = Namespace::new();
+        for address in 1..=3 {
+            machine.ip(&format!("address add 172.30.32.{address}/32 dev lo"));
+        }
+        let mut bridge = machine.command("env");
+        bridge.args(["KASA2MQTT_HTTP__LISTEN=172.30.32.1:8099", "KASA2MQTT_SCAN__ENABLED=false"]);
+        bridge.args([&format!("KASA2MQTT_HTTP__INGRESS={ingress}"), env!("CARGO_BIN_EXE_kasa2mqtt"), "run"]);
+        let mut bridge = Talking::start("the bridge", &mut bridge);
+        bridge.says("its page's address", |line| line.contains("http://172.30.32.1:8099"));
+        let (method, body) = match path {
+            "/api/set" => ("POST", r#"{"id":"nobody","outlet":0,"state":"ON"}"#),
+            _ => ("GET", ""),
+        };
+        let ask = || {
+            let mut ask = machine.command("python3");
+            let said =
+                ask.args(["-c", ASKER, from, "172.30.32.1", method, path, host, body]).output().unwrap();
+            assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+            String::from_utf8(said.stdout).unwrap()
+        };
+        let mut said = ask();
+        let began = Instant::now();
+        // Right at its start it is not healthy yet.
+        while said.starts_with("503") && began.elapsed() < support::DEADLINE {
+            said = ask();
+        }
+        assert!(said.contains(expected), "{from} {path} {host}: {said}");
+    }
 }
