@@ -94,11 +94,7 @@ impl Hands {
                 // One order and one move are on their way to a plug at any time.
                 let (inbox, posts) = mpsc::channel(2);
                 self.inboxes.insert(no, inbox);
-                let task = task::run(no, settings, posts, self.reports.clone());
-                self.plugs.spawn(async move {
-                    task.await;
-                    no
-                });
+                self.plugs.spawn(task::run(no, settings, posts, self.reports.clone()));
             }
             Wish::Move(no, to) => self.post(no, Post::Move(Box::new(to))),
             Wish::End(no) => drop(self.inboxes.remove(&no)),

@@ -67,13 +67,16 @@ pub struct Report<P> {
     pub took: Option<Duration>,
 }
 
-/// Runs one plug until `inbox` closes, or nobody listens to `reports` any more.
+/// Runs one plug until `inbox` closes, or nobody listens to `reports` any more; returns which it was.
+///
+/// Nearly all of the time a task waits, and there are thousands: what it takes to talk to a plug is in a box, and there
+/// only while it talks.
 pub async fn run<P: Copy>(
     plug: P,
     settings: Settings,
     mut inbox: mpsc::Receiver<Post>,
     reports: mpsc::Sender<Report<P>>,
-) {
+) -> P {
     let mut owner = Owner::new(&settings);
     loop {
         let event = tokio::select! {
@@ -84,19 +87,20 @@ pub async fn run<P: Copy>(
                     continue;
                 }
                 Some(Post::Order(order)) => {
-                    let Done { outcome, reply, reading } = owner.obey(&order.actions, order.deadline).await;
+                    let obeying = Box::pin(owner.obey(&order.actions, order.deadline));
+                    let Done { outcome, reply, reading } = obeying.await;
                     Event::Done { order: order.id, outcome, reply, reading }
                 }
-                None => return,
+                None => return plug,
             },
-            () = sleep_until(owner.due_at()) => match owner.act().await {
+            () = sleep_until(owner.due_at()) => match Box::pin(owner.act()).await {
                 Some(polled) => Event::Polled(polled),
                 None => continue,
             },
         };
         let report = Report { plug, at: Instant::now().into_std(), event, took: owner.took() };
         if reports.send(report).await.is_err() {
-            return;
+            return plug;
         }
     }
 }
