@@ -4,6 +4,10 @@
 //!  plug tasks ──reports──►          ──outbox──► mqtt session ──► broker
 //!       ▲                   core
 //!       └─────orders──────          ◄──events── mqtt session ◄── broker
+//!                         ▲ │
+//!                    asks │ │ changes
+//!                         │ ▼
+//!                      status page
 //! ```
 //! Tasks and session may wait for the core; the core waits for nobody but its inboxes.
 
@@ -24,6 +28,7 @@ use crate::bridge::render;
 use crate::bridge::topics::Topics;
 use crate::broker::{self, Broker};
 use crate::config::Config;
+use crate::http::{self, Door, Server, process};
 use crate::mqtt::connection::Will;
 use crate::mqtt::session::{self, Event, Identity};
 use crate::mqtt::settings::BrokerUrl;
@@ -31,8 +36,10 @@ use crate::plug::scan::found::Found;
 use crate::plug::task::{Post, Report};
 
 mod hands;
+mod onlooker;
 
 use hands::Hands;
+use onlooker::Onlooker;
 
 /// Messages between the core and the broker's session; few, so that the newest state is rendered late.
 const OUTBOX: usize = 16;
@@ -64,6 +71,9 @@ pub enum Error {
     /// The embedded broker did not start.
     #[error(transparent)]
     Broker(#[from] broker::Error),
+    /// The status page did not start.
+    #[error(transparent)]
+    Page(#[from] http::Error),
     /// A part that runs for ever has ended; the service manager is to start us again.
     #[error("{0} ended unasked")]
     Worker(&'static str),
@@ -74,11 +84,30 @@ pub enum Error {
 
 /// Runs the bridge until `shutdown` completes, somebody asks for a restart, or a part of it fails.
 pub async fn run(config: &Config, shutdown: impl Future<Output = ()>) -> Result<Ended, Error> {
+    let door = Door::open(&config.http)?;
+    run_behind(door, config, shutdown).await
+}
+
+/// The same with a status page whose address is taken already, or with none.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_behind(
+    door: Option<Door>,
+    config: &Config,
+    shutdown: impl Future<Output = ()>,
+) -> Result<Ended, Error> {
     let (mut broker, urls) = broker(config).await?;
+    let started = SystemTime::now();
+    let (mut page, ends) = door.map(|door| door.serve(started)).transpose()?.unzip();
     let ended = tokio::select! {
-        ended = bridge(config, urls, shutdown) => ended,
+        ended = bridge(config, urls, started, Onlooker::new(ends), shutdown) => ended,
         () = broker_ended(&mut broker) => Err(Error::Worker("the embedded broker")),
+        () = page_ended(&mut page) => Err(Error::Worker("the status page")),
     };
+    if let Some(page) = page {
+        page.stop().await;
+    }
     if let Some(broker) = broker {
         broker.stop().await;
     }
@@ -102,6 +131,13 @@ async fn broker_ended(broker: &mut Option<Broker>) {
     }
 }
 
+async fn page_ended(page: &mut Option<Server>) {
+    match page {
+        Some(page) => page.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The channels' ends that the core loop holds.
 struct Ends {
     reports: mpsc::Receiver<Report<PlugNo>>,
@@ -113,6 +149,8 @@ struct Ends {
 async fn bridge(
     config: &Config,
     urls: Vec<BrokerUrl>,
+    since: SystemTime,
+    mut onlooker: Onlooker,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Ended, Error> {
     let topics = Topics::new(&config.mqtt.base_topic, &config.homeassistant.prefix).of(config.shard);
@@ -124,8 +162,11 @@ async fn bridge(
     let started = Instant::now();
     // Hosts that are listed are met as such, before a search finds them.
     let first_search = if config.plug.is_empty() { started } else { started + BEFORE_FIRST_SEARCH };
-    let mut core = Core::new(settings(config, topics), first_search);
+    let mut core = Core::new(settings(config, topics, since), first_search);
     core.began(started);
+    if onlooker.is_there() {
+        core.watch();
+    }
     for plug in &config.plug {
         core.add_plug(Entry {
             address: plug.host.clone(),
@@ -153,10 +194,11 @@ async fn bridge(
         );
     }
     let ended = tokio::select! {
-        ended = serve(&mut core, &mut ends, &mut hands, shutdown) => ended?,
+        ended = serve(&mut core, &mut ends, &mut hands, &mut onlooker, shutdown) => ended?,
         () = &mut session => return Err(Error::Worker("the broker's session")),
     };
     core.stop(Instant::now());
+    onlooker.leave(&mut core);
     drop(hands);
     let farewell = async {
         tokio::select! {
@@ -171,7 +213,7 @@ async fn bridge(
     Ok(ended)
 }
 
-fn settings(config: &Config, topics: Topics) -> render::Settings {
+fn settings(config: &Config, topics: Topics, started: SystemTime) -> render::Settings {
     let summary = json!({
         "base_topic": config.mqtt.base_topic,
         "discovery": config.homeassistant.discovery,
@@ -191,7 +233,7 @@ fn settings(config: &Config, topics: Topics) -> render::Settings {
         raw: config.commands.raw,
         destructive: config.commands.destructive.clone(),
         summary,
-        started: SystemTime::now(),
+        started,
     }
 }
 
@@ -200,11 +242,13 @@ async fn serve(
     core: &mut Core,
     ends: &mut Ends,
     hands: &mut Hands,
+    onlooker: &mut Onlooker,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Ended, Error> {
     let mut shutdown = pin!(shutdown);
     let started = Instant::now();
     let mut vitals = tokio::time::interval(VITALS_APART);
+    let changes = onlooker.changes.clone();
     loop {
         while let Some(wish) = core.next_wish() {
             hands.grant(wish);
@@ -212,6 +256,7 @@ async fn serve(
         while let Some((no, order)) = core.next_order() {
             hands.post(no, Post::Order(Box::new(order)));
         }
+        onlooker.turn(core);
         if core.restart_requested() {
             return Ok(Ended::Restart);
         }
@@ -241,19 +286,14 @@ async fn serve(
                     permit.send(publish);
                 }
             }
-            _ = vitals.tick() => core.vitals(started.elapsed(), resident_memory()),
+            Some(ask) = onlooker.asks.recv() => onlooker.follow(core, ask),
+            Ok(permit) = changes.reserve(), if core.has_changes() => onlooker::show(core, &changes, permit),
+            _ = vitals.tick() => core.vitals(started.elapsed(), process::resident_memory()),
             () = sleep_until(wake.unwrap_or_else(tokio::time::Instant::now)), if wake.is_some() => {
                 core.wake(Instant::now());
             }
         }
     }
-}
-
-/// In bytes, where the system tells.
-fn resident_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
 fn follow(core: &mut Core, event: Event) {

@@ -27,4 +27,6 @@ pub mod settings;
 pub mod shard;
 pub mod spacing;
 pub mod state;
+pub mod tally;
 pub mod topics;
+pub mod view;

@@ -20,6 +20,7 @@ use serde::Deserialize;
 use crate::bridge::settings::{Commands, HomeAssistant, Publish};
 use crate::bridge::shard::Shard;
 use crate::broker;
+use crate::http;
 use crate::mqtt;
 use crate::plug::klap::account::Account;
 use crate::plug::link::Ports;
@@ -38,6 +39,8 @@ pub struct Config {
     pub mqtt: mqtt::settings::Settings,
     /// The broker to be, where none is configured.
     pub broker: broker::settings::Settings,
+    /// The status page.
+    pub http: http::settings::Settings,
     /// Discovery.
     pub homeassistant: HomeAssistant,
     /// What is published when.
@@ -203,7 +206,10 @@ fn explain(path: Option<&Path>, error: &figment::Error) -> String {
         }
         _ => place(path),
     };
-    let secret = error.path.last().is_some_and(|last| last.contains("password") || last == "username");
+    let secret = error
+        .path
+        .last()
+        .is_some_and(|last| last.contains("password") || last == "username" || last == "token");
     let problem = match &error.kind {
         Kind::UnknownField(field, expected) => {
             let key =

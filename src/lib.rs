@@ -10,6 +10,7 @@
 //! | [`app`] | wiring: channels, tasks, the core loop, the ordered end |
 //! | [`config`] | file and environment to one checked value |
 //! | [`broker`] | the embedded broker, for people who have none |
+//! | [`http`] | the status page, metrics and health: a picture of the fleet in a thread of its own |
 //! | [`mqtt`] | the connection to the broker; the only room that names the client crate |
 //! | [`bridge`] | pure: every plug and what is known of it, topics, commands, discovery, what ought to be retained |
 //! | [`plug`] | one plug: cipher, requests and readings (pure), and the task that owns its connection |
@@ -43,6 +44,7 @@ pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod descriptors;
+pub mod http;
 pub mod mqtt;
 pub mod plug;
 pub mod secret;

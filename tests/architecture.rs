@@ -59,11 +59,13 @@ const FLOORS: &[&str] = &[
     "bridge::result",
     "bridge::command",
     "bridge::queue",
+    "bridge::tally",
     "bridge::deadband",
     "bridge::state",
     "bridge::components",
     "bridge::event",
     "bridge::plug",
+    "bridge::view",
     "bridge::discovery",
     "bridge::memory",
     "bridge::retirement",
@@ -92,6 +94,17 @@ const FLOORS: &[&str] = &[
     "mqtt",
     "broker::settings",
     "broker",
+    // The status page.
+    "http::settings",
+    "http::access",
+    "http::history",
+    "http::picture",
+    "http::metrics",
+    "http::process",
+    "http::patience",
+    "http::painter",
+    // With what it asks of the core.
+    "http",
     // The whole.
     "config",
     "descriptors",
@@ -130,6 +143,9 @@ const FLOORS: &[&str] = &[
 /// Decisions: no tokio, nothing async, no clock.
 const PURE: &[&str] = &[
     "bridge",
+    "http::history",
+    "http::metrics",
+    "http::picture",
     "plug::agenda",
     "plug::cipher",
     "plug::clock",

@@ -16,6 +16,8 @@ use support::house::{FREE, plugs};
 use support::soon;
 #[cfg(feature = "embedded-broker")]
 use support::watcher::Watcher;
+#[cfg(feature = "embedded-broker")]
+use support::web;
 
 async fn run(arguments: &[&str]) -> Output {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_kasa2mqtt"));
@@ -278,6 +280,8 @@ async fn the_demo_shows_what_it_says_and_ends_at_once() {
     let mut command = Program::command();
     command.arg("demo").stderr(Stdio::null());
     let mut program = Program::spawn(&mut command);
+    let page = program.read_until(|line| line.contains("http://"));
+    let page = page.trim().strip_prefix("http://").unwrap().parse().unwrap();
     let subscribe = program.read_until(|line| line.contains("mosquitto_sub"));
     let port: u16 = subscribe.split_whitespace().nth(2).unwrap().parse().unwrap();
     let publish = program.read_until(|line| line.contains("mosquitto_pub"));
@@ -290,6 +294,9 @@ async fn the_demo_shows_what_it_says_and_ends_at_once() {
     watcher.hear("kasa/desk-lamp", |payload| payload.contains(r#""state":"ON""#)).await;
     watcher.publish("kasa/radio/set", r#"{"state":"ON","transaction":1}"#, false).await;
     watcher.hear("kasa/radio/result", |payload| payload.contains(r#""transaction":1"#)).await;
+    assert!(web::get(page, "/").await.body.contains("kasa2mqtt"));
+    let state = web::get(page, "/api/state").await.json();
+    assert_eq!((state["plugs"].as_array().unwrap().len(), &state["may_control"]), (3, &json!(true)));
     let began = Instant::now();
     program.signal("INT");
     assert!(program.ended().await.success());

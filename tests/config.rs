@@ -56,9 +56,19 @@ fn the_example_is_the_defaults() {
 fn the_example_shows_every_key() {
     let full = example_in_full();
     let mut seen = 0;
-    for section in
-        ["mqtt", "broker", "homeassistant", "publish", "commands", "poll", "clock", "kasa", "scan", "plug"]
-    {
+    for section in [
+        "mqtt",
+        "broker",
+        "http",
+        "homeassistant",
+        "publish",
+        "commands",
+        "poll",
+        "clock",
+        "kasa",
+        "scan",
+        "plug",
+    ] {
         let header =
             if section == "plug" { "[[plug]]\nhost = \"192.0.2.1\"".into() } else { format!("[{section}]") };
         let error = load_text(&format!("{header}\nnonsense = 1\n")).unwrap_err();
@@ -88,6 +98,7 @@ fn every_key_of_the_example_can_be_used() {
         "kasa.password: expected either",
         "plug[0].password: expected either",
         "mqtt.urls: expected either",
+        "http.token: expected either",
     ];
     for line in error.lines() {
         assert!(allowed.iter().any(|allowed| line.contains(allowed)), "{line}");

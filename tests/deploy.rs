@@ -159,6 +159,16 @@ async fn the_apps_options_are_keys_of_the_configuration() {
         (&app["host_network"], &app["ingress"], &app["init"]),
         (&json!(true), &json!(true), &json!(false))
     );
+    // The page is where the Supervisor looks for it, on the Supervisor's network, and answers nobody else.
+    let environment = &app["environment"];
+    let listen = environment["KASA2MQTT_HTTP__LISTEN"].as_str().unwrap();
+    assert_eq!(listen, format!("172.30.32.1:{}", app["ingress_port"]));
+    let variables = environment.as_object().unwrap().iter();
+    let variables = variables.map(|(name, value)| (name.clone(), value.as_str().unwrap().to_string()));
+    let variables = variables.chain([("KASA2MQTT_MQTT__URL".into(), "mqtt://broker.lan".into())]);
+    let config = kasa2mqtt::config::load_from(None, None, variables).unwrap();
+    assert_eq!(config.http.listen, listen.parse().ok());
+    assert!(config.http.ingress && config.http.token.is_none());
     let options = sample(&app["schema"]);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("options.json");

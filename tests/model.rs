@@ -200,7 +200,7 @@ impl World {
     }
 
     fn report(&mut self, no: PlugNo, event: Event) {
-        self.core.report(self.now, Report { plug: no, at: self.now, event });
+        self.core.report(self.now, Report { plug: no, at: self.now, event, took: None });
     }
 
     fn take(&mut self, step: &Step) {

@@ -119,6 +119,7 @@ fn check_answers_scripts() {
     let file = folder.path().join("kasa.toml");
     let path = file.to_str().unwrap();
     let good = "[mqtt]\nurl = \"mqtt://broker.lan\"\nusername = \"me\"\npassword = \"hunter2\"\n\
+        [http]\nlisten = \"0.0.0.0:8099\"\ntoken = \"hunter2 and her horse\"\nhosts = [\"plugs.example.org\"]\n\
         [[plug]]\nhost = \"192.0.2.1\"\nname = \"lamp\"\n";
     fs::write(&file, good).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
@@ -129,7 +130,12 @@ fn check_answers_scripts() {
     assert_eq!(said["plugs"][0]["host"], "192.0.2.1:9999");
     assert_eq!(said["plugs"][0]["interval"], "5s");
     assert_eq!(said["search"]["enabled"], false);
+    let page = json!({"listen": "0.0.0.0:8099", "control": "token", "hosts": ["plugs.example.org"]});
+    assert_eq!(said["http"], page);
     assert!(!text.contains("hunter2"));
+    let words = ok(&["check", "-c", path]);
+    assert!(words.contains("http://0.0.0.0:8099, whoever knows the token may switch"), "{words}");
+    assert!(!words.contains("hunter2"));
 
     assert!(said["warnings"][0].as_str().unwrap().contains("kasa.toml"), "{said}");
     assert!(ok(&["check", "-c", path]).contains("\nwarning     the configuration has a password in it"));

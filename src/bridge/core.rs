@@ -3,6 +3,7 @@
 //! number of plugs, but for a new session and a birth, which mark them all.
 
 mod commands;
+mod onlookers;
 mod roster;
 mod shards;
 mod speech;
@@ -26,7 +27,9 @@ use super::retained::{Owner, Projection, Role, Ticket};
 use super::retirement::Retirement;
 use super::search::Search;
 use super::spacing::Spacing;
+use super::view::Changed;
 
+pub use onlookers::{Unknown, Wanted};
 pub use roster::Wish;
 
 use shards::Shards;
@@ -79,6 +82,10 @@ pub struct Core {
     described: HashMap<PlugNo, u64>,
     last_command: u64,
     warned: HashSet<String>,
+    /// For somebody who looks on, if there is one.
+    changed: Option<Changed>,
+    /// Results of commands that did not come from the broker.
+    results: VecDeque<(u64, Vec<u8>)>,
     /// Where several bridges share the plugs.
     shards: Option<Shards>,
     /// When the broker was last heard of.
@@ -129,6 +136,8 @@ impl Core {
             described: HashMap::new(),
             last_command: 0,
             warned: HashSet::new(),
+            changed: None,
+            results: VecDeque::new(),
         }
     }
 
@@ -270,6 +279,7 @@ impl Core {
     }
 
     fn follow(&mut self, now: Instant, no: PlugNo, outcome: Outcome) {
+        self.show(no);
         let commanded = !outcome.ended.is_empty();
         for (command, result) in outcome.ended {
             self.finish(now, no, &command, result);
@@ -284,6 +294,7 @@ impl Core {
         if let Some(absorbed) = outcome.absorbed {
             self.projection.merge(Owner::Plug(absorbed), Owner::Plug(no));
             self.wishes.push_back(Wish::End(absorbed));
+            self.show(absorbed);
         }
         if let Some(newly) = outcome.missing {
             self.search.missing(newly, now);
@@ -292,6 +303,7 @@ impl Core {
         if let Some((other, event)) = outcome.also {
             self.tell_all(other, vec![event]);
             self.projection.mark(Owner::Plug(other), false);
+            self.show(other);
         }
         if let Some(name) = outcome.named {
             self.take_name(no, &name);
@@ -312,6 +324,7 @@ impl Core {
     }
 
     fn mark_all(&mut self) {
+        self.show_all();
         self.projection.mark(Owner::Bridge, false);
         for (no, _) in self.fleet.plugs() {
             self.projection.mark(Owner::Plug(no), false);

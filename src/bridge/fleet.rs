@@ -147,10 +147,13 @@ impl Fleet {
 
     /// A plug's task reported.
     pub fn report(&mut self, report: Report<PlugNo>) -> Outcome {
-        let Report { plug: no, at, event } = report;
+        let Report { plug: no, at, event, took } = report;
         // The last words of a plug that was removed.
         if !self.plugs.contains_key(&no) {
             return Outcome::default();
+        }
+        if let Some(took) = took {
+            self.plug_mut(no).tally.answered(took);
         }
         match event {
             task::Event::Polled(Ok(reading)) => self.answered(no, at, Some(reading)),
@@ -163,6 +166,9 @@ impl Fleet {
                     _ => self.answered(no, at, reading),
                 };
                 let plug = self.plug_mut(no);
+                if let Some(error) = outcome.as_ref().err().filter(|error| !error.is_contact_failure()) {
+                    plug.note(error);
+                }
                 if let Some(command) = plug.queue.finish(order) {
                     let outcome = outcome.map(|()| reply).map_err(|error| Failure::from(&error));
                     result.ended.push((command, outcome));
@@ -253,6 +259,7 @@ impl Fleet {
 
     fn failed(&mut self, no: PlugNo, at: Instant, error: &Error) -> Outcome {
         let plug = self.plug_mut(no);
+        plug.note(error);
         if let Error::Unsupported(_) = error {
             let trouble = Some(error.to_string());
             let listed = plug.trouble != trouble;

@@ -38,6 +38,8 @@ pub struct Vitals {
     pub sessions: u64,
     /// Messages that the broker has taken.
     pub acknowledged: u64,
+    /// Answers and events that the broker did not take.
+    pub dropped: u64,
 }
 
 /// `bridge/health`: how it is, as a whole and plug by plug.

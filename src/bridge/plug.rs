@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::plug::error::Error;
 use crate::plug::mac::Mac;
 use crate::plug::protocol::Protocol;
 use crate::plug::reading::Reading;
@@ -15,6 +16,7 @@ use super::deadband;
 use super::event::Event;
 use super::queue::{Pending, Queue};
 use super::result::Failure;
+use super::tally::Tally;
 
 /// Readings after which a plug is announced even though its meter never answered.
 const READINGS_TO_ANNOUNCE: u32 = 3;
@@ -106,6 +108,10 @@ pub struct Plug {
     pub polls: u64,
     /// Failures among them.
     pub errors: u64,
+    /// What went wrong last, however long ago.
+    pub last_error: Option<String>,
+    /// What is counted of it.
+    pub tally: Tally,
     /// Since it answered last.
     pub failures: u32,
     /// Since when it does not answer.
@@ -164,6 +170,8 @@ impl Plug {
             readings: 0,
             polls: 0,
             errors: 0,
+            last_error: None,
+            tally: Tally::default(),
             failures: 0,
             failing_since: None,
             queue: Queue::default(),
@@ -180,6 +188,13 @@ impl Plug {
     pub fn move_to(&mut self, address: &HostPort) {
         self.address = in_words(Some(address));
         self.entry.address = Some(address.clone());
+    }
+
+    /// Something came to nothing.
+    pub fn note(&mut self, error: &Error) {
+        if self.tally.failed(error) {
+            self.last_error = Some(error.to_string());
+        }
     }
 
     /// Whether it is a strip that has an outlet of this number.

@@ -38,6 +38,8 @@ pub struct Pending {
 pub enum AnswerTo {
     /// The plug's result topic, or that of one of its outlets.
     Result(Option<u8>),
+    /// Whoever looks on and gave it this ticket.
+    Onlooker(u64),
     /// The response to a request to the bridge.
     Response {
         /// Below the bridge's topic.

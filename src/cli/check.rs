@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::config::{self, Config, Error};
+use crate::http;
 use crate::plug::scan::settings::Adopt;
 use crate::plug::settings::HostPort;
 
@@ -65,6 +66,15 @@ pub fn describe(config: &Config) -> String {
         true => format!("discovery   {}/device/...", config.homeassistant.prefix),
         false => "discovery   off".into(),
     });
+    if let Some(listen) = config.http.listen {
+        let who = match (control(&config.http), listen.ip().is_loopback()) {
+            ("ingress", _) => "only through Home Assistant",
+            ("token", _) => "whoever knows the token may switch",
+            (_, true) => "whoever is on this machine may switch",
+            (_, false) => "for all to see; nobody but this machine may switch",
+        };
+        lines.push(format!("page        http://{listen}, {who}"));
+    }
     if config.kasa.is_given() {
         lines.push("account     given, for plugs whose firmware wants it".into());
     }
@@ -95,6 +105,15 @@ pub fn describe(config: &Config) -> String {
     lines.join("\n")
 }
 
+/// What it takes to switch on the status page.
+fn control(http: &http::settings::Settings) -> &'static str {
+    match (http.ingress, http.token.is_some() || http.token_file.is_some()) {
+        (true, _) => "ingress",
+        (false, true) => "token",
+        (false, false) => "loopback",
+    }
+}
+
 /// The same for scripts.
 fn as_json(config: &Config, warnings: &[String]) -> Value {
     let every = |interval| humantime::format_duration(interval).to_string();
@@ -120,6 +139,11 @@ fn as_json(config: &Config, warnings: &[String]) -> Value {
         "shard": config.shard.map(|shard| shard.to_string()),
         "base_topic": config.mqtt.base_topic,
         "discovery_prefix": config.homeassistant.discovery.then_some(&config.homeassistant.prefix),
+        "http": config.http.listen.map(|listen| json!({
+            "listen": listen.to_string(),
+            "control": control(&config.http),
+            "hosts": config.http.hosts,
+        })),
         "account": config.kasa.is_given(),
         "plugs": plugs.collect::<Vec<_>>(),
         "search": {

@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use crate::app;
 use crate::broker::Broker;
 use crate::config::Config;
+use crate::http::Door;
 use crate::mqtt::settings::BrokerUrl;
 use crate::plug::settings::{HostPort, Plug};
 use crate::sim::model::Model;
@@ -26,6 +27,7 @@ pub async fn run(stopped: impl Future<Output = ()>) -> Result<(), Box<dyn Error>
     let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut config = Config::default();
     config.broker.listen = free;
+    config.http.listen = Some(free);
     // The plugs of whoever tries it are not to be switched.
     config.scan.enabled = false;
     let broker = Broker::start(config.broker.clone()).await?;
@@ -42,17 +44,24 @@ pub async fn run(stopped: impl Future<Output = ()>) -> Result<(), Box<dyn Error>
         config.plug.push(Plug { host: Some(host), ..Plug::default() });
         plugs.push(simulator);
     }
-    output::line(what_to_try(port, &plugs[0]))?;
-    app::run(&config, stopped).await?;
+    // Taken now, so that its port can be told.
+    let door = Door::open(&config.http)?;
+    let page = door.as_ref().map(Door::address).expect("the demo has a status page");
+    output::line(what_to_try(page, port, &plugs[0]))?;
+    app::run_behind(door, &config, stopped).await?;
     broker.stop().await;
     Ok(())
 }
 
-fn what_to_try(port: u16, lamp: &Simulator) -> String {
+fn what_to_try(page: SocketAddr, port: u16, lamp: &Simulator) -> String {
     let lamp = lamp.address();
     format!(
         "\
 Three simulated plugs are on the bridge: desk-lamp, freezer, radio.
+See them, live, and switch them in a browser:
+
+  http://{page}
+
 In another terminal (Debian: apt install mosquitto-clients), watch:
 
   mosquitto_sub -p {port} -v -t 'kasa/#'

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::bridge::names::{RESERVED, is_name};
+use crate::http::access::{SHORTEST_TOKEN, is_long_enough};
 use crate::plug::klap::account::Account;
 use crate::plug::raw::DESTRUCTIVE;
 use crate::plug::scan;
@@ -16,6 +17,7 @@ pub fn problems(config: &Config) -> Vec<String> {
     let mut problems = Vec::new();
     mqtt(config, &mut problems);
     broker(config, &mut problems);
+    http(config, &mut problems);
     topic("mqtt.base_topic", &config.mqtt.base_topic, &mut problems);
     topic("homeassistant.prefix", &config.homeassistant.prefix, &mut problems);
     if config.mqtt.base_topic == config.homeassistant.prefix {
@@ -101,6 +103,27 @@ fn broker(config: &Config, problems: &mut Vec<String>) {
             "broker.listen: expected broker.username and broker.password_file beside {}, which others can reach",
             broker.listen
         ));
+    }
+}
+
+fn http(config: &Config, problems: &mut Vec<String>) {
+    let http = &config.http;
+    if http.token.is_some() && http.token_file.is_some() {
+        problems.push("http.token: expected either this or http.token_file, not both".into());
+    }
+    if http.token.as_ref().is_some_and(|token| !is_long_enough(token)) {
+        problems.push(format!("http.token: expected {SHORTEST_TOKEN} characters or more"));
+    }
+    for host in &http.hosts {
+        let is_name = |letter: char| letter.is_ascii_alphanumeric() || "-._".contains(letter);
+        if host.is_empty() || !host.chars().all(is_name) {
+            problems.push(format!("http.hosts: expected a name without port, found {host:?}"));
+        }
+    }
+    let has_more =
+        http.ingress || !http.hosts.is_empty() || http.token.is_some() || http.token_file.is_some();
+    if http.listen.is_none() && has_more {
+        problems.push("http.listen: expected one beside the other keys of [http]".into());
     }
 }
 

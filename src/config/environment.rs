@@ -27,6 +27,8 @@ const TEXT: &[&str] = &[
     "prefix",
     "shard",
     "listen",
+    "token",
+    "token_file",
     "state_dir",
     "interval",
     "energy_interval",

@@ -68,6 +68,7 @@ pub struct Owner {
     last_failure: Option<(Instant, Error)>,
     blink: Option<obey::Blink>,
     clock_is_stuck: bool,
+    took: Option<Duration>,
     energy_interval: Duration,
     keeper: Arc<Keeper>,
     wall: Wall,
@@ -88,6 +89,7 @@ impl Owner {
             last_failure: None,
             blink: None,
             clock_is_stuck: false,
+            took: None,
             energy_interval: settings.energy_interval,
             keeper: Arc::clone(&settings.keeper),
             wall: Arc::clone(&settings.wall),
@@ -104,6 +106,11 @@ impl Owner {
     /// The plug as it is known now.
     pub fn reading(&self) -> Option<Arc<Reading>> {
         self.reading.clone()
+    }
+
+    /// How long the last poll took to be answered; told once.
+    pub fn took(&mut self) -> Option<Duration> {
+        self.took.take()
     }
 
     /// Whether the LED blinks, so that [`Owner::act`] is to be called until it does not.
@@ -210,7 +217,9 @@ impl Owner {
 
     async fn ask_sysinfo(&mut self, with_meter: bool) -> Result<Sysinfo, Error> {
         let request = if with_meter { request::GET_SYSINFO_AND_ENERGY } else { request::GET_SYSINFO };
+        let asked = Instant::now();
         let reply = self.link.exchange(request, true).await?;
+        self.took = Some(asked.elapsed());
         let mut sysinfo = Sysinfo::parse(&reply, (self.wall)())?;
         sysinfo.reading.protocol = self.link.protocol();
         let found = sysinfo.reading.mac;

@@ -4,6 +4,7 @@
 //! finished first, so its result is always older than the order's.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -62,6 +63,8 @@ pub struct Report<P> {
     pub at: std::time::Instant,
     /// What happened.
     pub event: Event,
+    /// How long the plug took to answer its poll, if it was polled and answered.
+    pub took: Option<Duration>,
 }
 
 /// Runs one plug until `inbox` closes, or nobody listens to `reports` any more; returns which it was.
@@ -95,7 +98,7 @@ pub async fn run<P: Copy>(
                 None => continue,
             },
         };
-        let report = Report { plug, at: Instant::now().into_std(), event };
+        let report = Report { plug, at: Instant::now().into_std(), event, took: owner.took() };
         if reports.send(report).await.is_err() {
             return plug;
         }

@@ -8,9 +8,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use kasa2mqtt::app::{self, Ended};
 use kasa2mqtt::config::Config;
+use kasa2mqtt::http::Door;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::house::FREE;
 use super::soon;
 
 /// The bridge as a task of the test.
@@ -20,6 +22,21 @@ pub struct Bridge {
 }
 
 impl Bridge {
+    /// The same with a status page on a free port.
+    pub async fn with_page(mut config: Config) -> (Bridge, SocketAddr) {
+        config.http.listen.get_or_insert(FREE);
+        let door = Door::open(&config.http).unwrap().unwrap();
+        let page = door.address();
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            let stopped = async {
+                let _ = stopped.await;
+            };
+            app::run_behind(Some(door), &config, stopped).await
+        });
+        (Bridge { stop: Some(stop), task }, page)
+    }
+
     pub fn start(config: Config) -> Bridge {
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {

@@ -16,6 +16,7 @@ pub mod peers;
 pub mod port;
 pub mod rules;
 pub mod watcher;
+pub mod web;
 
 use std::future::Future;
 use std::time::Duration;

@@ -109,7 +109,7 @@ impl Core {
         }
     }
 
-    fn enqueue(&mut self, now: Instant, no: PlugNo, command: Pending) {
+    pub(super) fn enqueue(&mut self, now: Instant, no: PlugNo, command: Pending) {
         self.last_command += 1;
         let command = Pending { id: self.last_command, ..command };
         if self.fleet.get(no).is_some_and(|plug| plug.entry.address.is_none()) {
@@ -135,11 +135,9 @@ impl Core {
             AnswerTo::Result(outlet) => {
                 let Some(name) = name else { return };
                 let name = outlet.map_or_else(|| name.to_string(), |number| Topics::outlet(name, number));
-                let took = now.saturating_duration_since(command.received);
-                let payload =
-                    result::render(&command.verb, outcome.as_ref().err(), took, command.transaction.as_ref());
-                self.say(self.settings.topics.result(&name), payload);
+                self.say(self.settings.topics.result(&name), render(now, command, &outcome));
             }
+            AnswerTo::Onlooker(ticket) => self.results.push_back((ticket, render(now, command, &outcome))),
             AnswerTo::Response { topic, unmasked } => {
                 let reply = |reply: Option<Box<Value>>| {
                     let reply = reply.map_or(Value::Null, |reply| *reply);
@@ -167,6 +165,7 @@ impl Core {
     fn say(&mut self, topic: String, payload: Vec<u8>) {
         if self.answers.len() == ANSWERS {
             self.answers.pop_front();
+            self.vitals.dropped += 1;
             warn!("more answers than the broker takes; the oldest are dropped");
         }
         self.answers.push_back(Publish { ticket: Ticket(0), topic, payload, retain: false });
@@ -277,4 +276,9 @@ impl Core {
             warn!(topic, "{why}");
         }
     }
+}
+
+fn render(now: Instant, command: &Pending, outcome: &Ended) -> Vec<u8> {
+    let took = now.saturating_duration_since(command.received);
+    result::render(&command.verb, outcome.as_ref().err(), took, command.transaction.as_ref())
 }

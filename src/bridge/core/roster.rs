@@ -62,6 +62,7 @@ impl Core {
     }
 
     pub(super) fn run(&mut self, no: PlugNo) {
+        self.show(no);
         let Some(entry) = self.fleet.get(no).map(|plug| &plug.entry) else { return };
         if let Some(address) = entry.address.clone() {
             let (mac, interval) = (entry.mac, entry.interval);
@@ -228,6 +229,7 @@ impl Core {
             self.finish_for(now, plug.called().as_deref(), &command, Err(failure));
         }
         self.wishes.push_back(Wish::End(no));
+        self.show(no);
         self.tell(&Event::Removed, plug.mac, plug.name.as_deref());
         self.formerly.extend(plug.name.map(|name| (name, no)));
         for topic in self.projection.topics(Owner::Plug(no), Role::Discovery) {
@@ -281,8 +283,9 @@ impl Core {
 
     /// Tells of an event. Who does not listen misses it.
     pub(super) fn tell(&mut self, event: &Event, mac: Option<Mac>, name: Option<&str>) {
-        if self.events.len() < super::EVENTS {
-            self.events.push_back(event.render(mac.map(|mac| mac.hex()).as_deref(), name));
+        match self.events.len() < super::EVENTS {
+            true => self.events.push_back(event.render(mac.map(|mac| mac.hex()).as_deref(), name)),
+            false => self.vitals.dropped += 1,
         }
     }
 

@@ -111,6 +111,7 @@ impl Core {
             self.finish_for(now, plug.called().as_deref(), &command, Err(failure));
         }
         self.wishes.push_back(Wish::End(no));
+        self.show(no);
         for topic in self.projection.topics(Owner::Plug(no), Role::Discovery) {
             self.retirement.forget(&topic);
         }

@@ -13,6 +13,7 @@ use crate::bridge::queue::INQUIRY;
 use crate::bridge::settings::HomeAssistant;
 use crate::bridge::shard::Shard;
 use crate::bridge::topics::Topics;
+use crate::bridge::view::Change;
 use crate::plug::command::Action;
 use crate::plug::error::Error;
 use crate::plug::reading::Reading;
@@ -111,7 +112,7 @@ impl House {
     }
 
     fn report(&mut self, no: PlugNo, event: Event) {
-        self.core.report(self.now, Report { plug: no, at: self.now, event });
+        self.core.report(self.now, Report { plug: no, at: self.now, event, took: None });
         self.settle();
     }
 
@@ -599,4 +600,73 @@ fn a_plug_that_another_shard_lists_is_left_to_it() {
     house.polled(hs110());
     house.wait(5);
     assert!(house.said.iter().all(|(topic, _)| !topic.contains("desk-lamp")), "{:?}", house.said);
+}
+
+/// Whoever looks on is told of each plug that changed, once, as it is when he takes it; where nobody does nothing is kept.
+#[test]
+fn whoever_looks_on_sees_each_plug_as_it_is_now() {
+    let mut house = House::lit();
+    assert!(!house.core.has_changes());
+    house.core.watch();
+    house.failed();
+    house.failed();
+    let Change { no, view } = house.core.next_change().unwrap();
+    let view = view.unwrap();
+    assert_eq!((no, view.name.as_deref(), view.errors), (LAMP, Some("desk-lamp"), 2));
+    assert_eq!(view.tally.errors.iter().sum::<u32>(), 2);
+    assert_eq!(view.last_error, Some(Error::Closed.to_string()));
+    assert!(!house.core.has_changes() && house.core.next_change().is_none());
+    house.core.session_lost();
+    assert!(!house.core.whole().connected);
+}
+
+#[test]
+fn whoever_looks_on_may_switch() {
+    let mut house = House::lit();
+    house.core.watch();
+    let now = house.now;
+    let wanted = |plug, outlet| Wanted { ticket: 7, plug, outlet, payload: b"OFF".as_slice(), received: now };
+    for (plug, outlet) in [("nobody", 0), ("desk-lamp", 1), ("", 0)] {
+        assert_eq!(house.core.wanted(now, &wanted(plug, outlet)), Err(Unknown), "{plug} {outlet}");
+    }
+    assert!(house.core.next_order().is_none() && house.core.next_result().is_none());
+    house.core.wanted(now, &wanted("desk-lamp", 0)).unwrap();
+    let order = house.order();
+    house.report(LAMP, answered(&order, Ok(())));
+    let (ticket, result) = house.core.next_result().unwrap();
+    let result: Value = serde_json::from_slice(&result).unwrap();
+    assert_eq!((ticket, &result), (7, &json!({"ok": true, "command": "set", "duration_ms": 0})));
+    assert_eq!(house.results(), [] as [Value; 0], "the broker did not ask");
+    // A refusal is the plug's error, though it was no failure to read.
+    house.core.wanted(now, &wanted("desk-lamp", 0)).unwrap();
+    let order = house.order();
+    house.report(LAMP, answered(&order, Err(Error::Refused { code: -3, message: "no".into() })));
+    let (_, result) = house.core.next_result().unwrap();
+    assert!(String::from_utf8(result).unwrap().contains("device_error"));
+    let view = house.core.next_change().unwrap().view.unwrap();
+    assert_eq!((view.errors, view.tally.errors.iter().sum::<u32>()), (0, 1));
+    assert!(view.last_error.unwrap().contains("no"));
+    // Whoever waits when all ends hears of it.
+    house.core.wanted(now, &wanted("desk-lamp", 0)).unwrap();
+    house.core.stop(now);
+    let (_, result) = house.core.next_result().unwrap();
+    assert!(String::from_utf8(result).unwrap().contains(r#""ok":false"#));
+}
+
+#[test]
+fn a_plug_is_shown_by_the_shard_that_serves_it() {
+    let shards = (2..50).flat_map(|count| (1..=count).map(move |number| Shard { number, count }));
+    let silent = |shard: &Shard| !shard.speaks_for("192.0.2.0:9999") && shard.owns(hs110().mac);
+    for (shard, before, after) in
+        [(speaker(false), true, false), (shards.into_iter().find(silent).unwrap(), false, true)]
+    {
+        let mut house = House::of_shard(&[Some("desk-lamp")], Some(shard)).connected();
+        house.core.watch();
+        let change = house.core.next_change().unwrap();
+        assert_eq!((change.no, change.view.is_some()), (LAMP, before), "{shard}");
+        house.polled(hs110());
+        let change = house.core.next_change().unwrap();
+        assert_eq!((change.no, change.view.is_some()), (LAMP, after), "{shard}");
+        assert!(!house.core.has_changes());
+    }
 }
