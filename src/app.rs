@@ -34,6 +34,7 @@ use crate::mqtt::session::{self, Event, Identity};
 use crate::mqtt::settings::BrokerUrl;
 use crate::plug::scan::found::Found;
 use crate::plug::task::{Post, Report};
+use crate::unique;
 
 mod hands;
 mod onlooker;
@@ -157,7 +158,7 @@ async fn bridge(
     let will = Will { topic: topics.bridge_state(), payload: "offline" };
     let filters = topics.filters();
     let client_id = config.mqtt.client_id.clone();
-    let client_id = client_id.unwrap_or_else(|| format!("kasa2mqtt-{:08x}", fastrand::u32(..)));
+    let client_id = client_id.unwrap_or_else(|| format!("kasa2mqtt-{}", unique::name()));
     let memory_filters = topics.memory_filters();
     let started = Instant::now();
     // Hosts that are listed are met as such, before a search finds them.
@@ -229,7 +230,7 @@ fn settings(config: &Config, topics: Topics, started: SystemTime) -> render::Set
         adopt: config.scan.adopt,
         search: config.scan.enabled.then_some(config.scan.interval),
         follow_alias: config.publish.follow_alias,
-        instance: format!("{:016x}", fastrand::u64(..)),
+        instance: unique::name(),
         raw: config.commands.raw,
         destructive: config.commands.destructive.clone(),
         summary,

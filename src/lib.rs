@@ -15,6 +15,7 @@
 //! | [`bridge`] | pure: every plug and what is known of it, topics, commands, discovery, what ought to be retained |
 //! | [`plug`] | one plug: cipher, requests and readings (pure), and the task that owns its connection |
 //! | [`secret`] | passwords from the configuration or from files |
+//! | [`unique`] | names that nobody else has |
 //! | [`sim`] | simulated plugs; knows nothing of the rest but the cipher |
 //!
 //! A command's way: `mqtt::session` → [`bridge::core`] (topic and payload to an order) → `plug::task` (one round trip;
@@ -49,3 +50,4 @@ pub mod mqtt;
 pub mod plug;
 pub mod secret;
 pub mod sim;
+pub mod unique;

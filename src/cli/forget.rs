@@ -14,6 +14,7 @@ use crate::bridge::topics::Topics;
 use crate::config::Config;
 use crate::mqtt::session::{self, Event, Identity};
 use crate::mqtt::settings::BrokerUrl;
+use crate::unique;
 
 use super::output;
 
@@ -52,10 +53,10 @@ pub async fn run(arguments: &Forget, config: &Config) -> Result<(), Box<dyn Erro
 /// The bridge's answer; `None` when the session ended before it.
 async fn ask(name: &str, config: &Config, urls: Vec<BrokerUrl>) -> Option<Value> {
     let topics = Topics::new(&config.mqtt.base_topic, &config.homeassistant.prefix);
-    let transaction = Value::from(format!("{:016x}", fastrand::u64(..)));
+    let transaction = Value::from(unique::name());
     let request = json!({"id": name, "transaction": transaction}).to_string();
     let identity = Identity {
-        client_id: format!("kasa2mqtt-{:08x}", fastrand::u32(..)),
+        client_id: format!("kasa2mqtt-{}", unique::name()),
         will: None,
         filters: vec![topics.bridge("response/device/remove")],
         memory_filters: Vec::new(),

@@ -1,10 +1,11 @@
 //! The bridge, in this process or as the real program.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 
 use kasa2mqtt::app::{self, Ended};
 use kasa2mqtt::config::Config;
@@ -13,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::house::FREE;
-use super::soon;
+use super::{DEADLINE, soon};
 
 /// The bridge as a task of the test.
 pub struct Bridge {
@@ -125,18 +126,30 @@ impl Program {
         child.wait().unwrap();
     }
 
-    /// Reads lines of its output until one fits.
+    /// Reads lines of its output until one fits; a program that never says it is ended, so that the test is, too.
     pub fn read_until(&mut self, mut fits: impl FnMut(&str) -> bool) -> String {
-        let output = self.child.as_mut().unwrap().stdout.as_mut().unwrap();
-        let mut line = String::new();
-        let mut reader = BufReader::with_capacity(1, output.by_ref());
-        loop {
-            line.clear();
-            assert!(reader.read_line(&mut line).unwrap() > 0, "the program ended without saying it");
-            if fits(&line) {
-                return line;
+        let child = self.child.as_mut().unwrap();
+        let id = child.id();
+        let output = child.stdout.as_mut().unwrap();
+        let (said, hears) = mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                if hears.recv_timeout(DEADLINE) == Err(RecvTimeoutError::Timeout) {
+                    signal("KILL", id);
+                }
+            });
+            // Dropped as this closure ends, however it does.
+            let _said = said;
+            let mut line = String::new();
+            let mut reader = BufReader::with_capacity(1, output);
+            loop {
+                line.clear();
+                assert!(reader.read_line(&mut line).unwrap() > 0, "the program ended without saying it");
+                if fits(&line) {
+                    return line;
+                }
             }
-        }
+        })
     }
 
     /// Reads the rest of its output, so that it never waits for us.
@@ -147,8 +160,7 @@ impl Program {
 
     /// Sends a signal by its name, as in `kill -TERM`.
     pub fn signal(&self, name: &str) {
-        let id = self.child.as_ref().unwrap().id().to_string();
-        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+        signal(name, self.id());
     }
 
     pub async fn ended(mut self) -> ExitStatus {
@@ -164,4 +176,8 @@ impl Drop for Program {
             let _ = child.wait();
         }
     }
+}
+
+fn signal(name: &str, id: u32) {
+    assert!(Command::new("kill").args([&format!("-{name}"), &id.to_string()]).status().unwrap().success());
 }
