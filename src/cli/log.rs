@@ -4,8 +4,10 @@ use std::ffi::OsStr;
 use std::io::{IsTerminal, stderr};
 
 use clap::ValueEnum;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -25,16 +27,17 @@ const USUAL: &str = "warn,kasa2mqtt=info";
 /// The filter is not one.
 pub fn start(filter: Option<&str>, format: Format) -> Result<(), ParseError> {
     let rust_log = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
-    let filter = EnvFilter::builder().parse(filter.or(rust_log.as_deref()).unwrap_or(USUAL))?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_target(false);
+    let filter: Targets = filter.or(rust_log.as_deref()).unwrap_or(USUAL).parse()?;
     // To complain on standard error about a full disk under standard error would end the program.
-    let subscriber = subscriber.log_internal_errors(false);
+    let lines = fmt::layer().with_writer(stderr).with_target(false).log_internal_errors(false);
+    let filtered = tracing_subscriber::registry().with(filter);
     match format {
         Format::Text => {
             let no_color = std::env::var_os("NO_COLOR");
-            subscriber.with_ansi(colours(stderr().is_terminal(), no_color.as_deref())).init();
+            let lines = lines.with_ansi(colours(stderr().is_terminal(), no_color.as_deref()));
+            filtered.with(lines).init();
         }
-        Format::Json => subscriber.json().init(),
+        Format::Json => filtered.with(lines.json()).init(),
     }
     Ok(())
 }

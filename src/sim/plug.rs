@@ -1,10 +1,11 @@
 //! A device without a network: request bytes in, reply bytes out. Time, since 1970, is an argument and never runs back.
 
+mod call;
 mod cloud;
 mod dimmer;
 mod dump;
 mod emeter;
-mod grammar;
+mod envelope;
 mod netif;
 mod outlet;
 mod rules;
@@ -14,8 +15,8 @@ mod time;
 
 use std::time::Duration;
 
+pub use call::{Answer, Way};
 pub use dump::NotADump;
-pub use grammar::{Answer, Way};
 pub use outlet::Outlet;
 
 use super::behaviour::Behaviour;
@@ -194,6 +195,14 @@ impl SimPlug {
 }
 
 impl SimPlug {
+    fn is_strip(&self) -> bool {
+        self.outlets.iter().any(|outlet| outlet.id().is_some())
+    }
+
+    fn is_first_generation(&self) -> bool {
+        self.generation == Generation::G1
+    }
+
     /// What a dump says to a question that nothing else answers.
     fn recorded(&self, module: &str, method: &str) -> Option<Fields> {
         let mut recorded = self.recorded.iter();

@@ -2,7 +2,7 @@
 
 use super::super::json::{Fields, Json, fields, put};
 use super::SimPlug;
-use super::grammar::{Call, FAILED, NO_METHOD, Outcome, Refusal};
+use super::call::{Call, FAILED, NO_METHOD, Outcome, Refusal};
 
 const NOT_BOUND: Refusal = Refusal(-8, "not bind yet");
 const NO_SERVER: Refusal = Refusal(-21, "can not connect to the server");

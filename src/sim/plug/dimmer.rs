@@ -2,7 +2,7 @@
 
 use super::super::json::{Fields, Json, fields, put};
 use super::SimPlug;
-use super::grammar::{Answer, Call, NO_METHOD, Outcome};
+use super::call::{Answer, Call, NO_METHOD, Outcome};
 
 pub(super) const MODULE: &str = "smartlife.iot.dimmer";
 

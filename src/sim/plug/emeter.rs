@@ -3,7 +3,7 @@
 use super::super::energy::Day;
 use super::super::json::{Fields, Json, fields};
 use super::SimPlug;
-use super::grammar::{Call, NO_METHOD, Outcome};
+use super::call::{Call, NO_METHOD, Outcome};
 
 pub(super) fn call(plug: &mut SimPlug, call: &Call<'_>) -> Outcome {
     let first = plug.is_first_generation();

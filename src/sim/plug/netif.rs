@@ -2,7 +2,7 @@
 
 use super::super::json::{Json, fields};
 use super::SimPlug;
-use super::grammar::{Call, NO_METHOD, Outcome};
+use super::call::{Call, NO_METHOD, Outcome};
 
 pub(super) fn call(plug: &mut SimPlug, call: &Call<'_>) -> Outcome {
     let rssi =

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::energy::Day;
 use super::super::json::{Fields, Json, fields};
-use super::grammar::{Call, INVALID, NO_ENTRY, NO_METHOD, Outcome, Refusal};
+use super::call::{Call, INVALID, NO_ENTRY, NO_METHOD, Outcome, Refusal};
 use super::{SimPlug, emeter};
 
 const TABLE_FULL: Refusal = Refusal(-10, "table is full");

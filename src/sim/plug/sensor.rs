@@ -2,7 +2,7 @@
 
 use super::super::json::{Fields, Json, fields};
 use super::SimPlug;
-use super::grammar::{Call, NO_METHOD, Outcome};
+use super::call::{Call, NO_METHOD, Outcome};
 
 pub(super) const MOTION: &str = "smartlife.iot.PIR";
 pub(super) const LIGHT: &str = "smartlife.iot.LAS";

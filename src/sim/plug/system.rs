@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::json::{Fields, Json, put};
-use super::grammar::{Answer, Call, FAILED, INVALID, NO_METHOD, Outcome, Refusal, Way};
+use super::call::{Answer, Call, FAILED, INVALID, NO_METHOD, Outcome, Refusal, Way};
 use super::{SimPlug, text};
 
 const NO_MEMORY: Refusal = Refusal(-5, "not enough memory");

@@ -4,7 +4,7 @@ use jiff::civil::DateTime;
 
 use super::super::json::{Fields, Json, fields};
 use super::SimPlug;
-use super::grammar::{Call, INVALID, NO_METHOD, Outcome, Refusal};
+use super::call::{Call, INVALID, NO_METHOD, Outcome, Refusal};
 
 pub(super) fn call(plug: &mut SimPlug, call: &Call<'_>) -> Outcome {
     match call.method {
