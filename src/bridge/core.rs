@@ -275,6 +275,7 @@ impl Core {
             self.devices = Some(devices.to_string().into_bytes());
             self.health = Some(self.health().to_string().into_bytes());
             self.projection.mark(Owner::Bridge, false);
+            self.tell_of_disagreement();
         }
     }
 

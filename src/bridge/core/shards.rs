@@ -188,29 +188,34 @@ impl Core {
                 format_rfc3339_millis(at).to_string()
             };
             let (from, to) = (on_the_wall(self.heard_at), on_the_wall(now));
-            self.events.push_back(json!({"type": "away", "from": from, "to": to}));
+            self.tell_of(json!({"type": "away", "from": from, "to": to}));
         }
     }
 
-    /// Tells, once for each, of shards that count differently.
-    fn tell_of_disagreement(&mut self) {
+    /// Tells, once for each, of shards that count differently; and once more when the first plugs are known that both
+    /// claim, as when all of them are listed by host or are still to be found.
+    pub(super) fn tell_of_disagreement(&mut self) {
         let Some(shards) = &self.shards else { return };
         let own = shards.peers.own();
         for other in shards.peers.disagreeing().collect::<Vec<_>>() {
-            if self.warned.len() >= super::commands::WARNED_TOPICS
-                || !self.warned.insert(format!("shard {other}"))
-            {
+            let aside = self.shards.iter().flat_map(|shards| shards.aside.keys().copied());
+            let known = self.fleet.plugs().filter_map(|(_, plug)| plug.mac).chain(aside);
+            let both = known.filter(|mac| own.owns(*mac) && other.owns(*mac));
+            let both: Vec<String> = both.map(|mac| mac.hex()).collect();
+            if self.warned.len() >= super::commands::WARNED_TOPICS {
+                return;
+            }
+            let is_new = self.warned.insert(format!("shard {other}"));
+            let has_names = !both.is_empty() && self.warned.insert(format!("plugs of shard {other}"));
+            if !(is_new || has_names) {
                 continue;
             }
-            let aside = self.shards.iter().flat_map(|shards| shards.aside.keys().copied());
-            let claimed = self.fleet.plugs().filter_map(|(_, plug)| plug.mac).chain(aside);
-            let both: Vec<String> = claimed.filter(|mac| other.owns(*mac)).map(|mac| mac.hex()).collect();
             warn!(
                 shard = %own, %other, plugs = both.len(), first = both.first(),
                 "another shard counts differently: the one that counts fewer serves what both claim"
             );
             let ids: Vec<&String> = both.iter().take(NAMED).collect();
-            self.events.push_back(json!({"type": "shards_disagree", "shard": own.to_string(),
+            self.tell_of(json!({"type": "shards_disagree", "shard": own.to_string(),
                 "other": other.to_string(), "plugs": both.len(), "ids": ids}));
         }
     }
