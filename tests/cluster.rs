@@ -5,6 +5,7 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use kasa2mqtt::bridge::shard::Shard;
@@ -17,6 +18,7 @@ use support::bridge::Program;
 use support::house::plugs;
 use support::nats::{NODES, Nats};
 use support::watcher::{Heard, Watcher};
+use tokio::task::JoinSet;
 
 const PLUGS: usize = 300;
 const SHARDS: u32 = 3;
@@ -24,13 +26,19 @@ const SHARDS: u32 = 3;
 /// One command in this time.
 const PACE: Duration = Duration::from_millis(20);
 
+/// What `commands.ttl` is by default.
+const TTL: Duration = Duration::from_secs(10);
+
+/// Between the clocks of those who look on.
+const SLACK: Duration = Duration::from_secs(1);
+
 fn owner(number: usize) -> u32 {
     let id: String = mac(u16::try_from(number).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
     let mac: Mac = id.parse().unwrap();
     (1..=SHARDS).find(|number| Shard { number: *number, count: SHARDS }.owns(mac)).unwrap()
 }
 
-/// The real program; each shard begins at another node.
+/// The real program, whose log is appended to a file; each shard begins at another node.
 fn shard(nats: &Nats, plugs: &[Simulator], number: usize) -> Program {
     let nodes = (0..NODES).map(|node| (node + number - 1) % NODES);
     let urls: Vec<String> = nodes.map(|node| format!("\"mqtt://{}\"", nats.address(node))).collect();
@@ -44,8 +52,13 @@ fn shard(nats: &Nats, plugs: &[Simulator], number: usize) -> Program {
     command.env("KASA2MQTT_PLUG", format!("[{}]", listed.join(",")));
     // Each subscription of quality 1 is a consumer of its own on each of the nodes: seconds.
     command.env("KASA2MQTT_MQTT__SUBSCRIBE_QOS", "0").env("KASA2MQTT_POLL__INTERVAL", "2s");
-    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let log = std::fs::File::options().append(true).create(true).open(log(nats, number)).unwrap();
+    command.env("RUST_LOG", "info,kasa2mqtt=debug").stdout(std::process::Stdio::null()).stderr(log);
     Program::spawn(&mut command)
+}
+
+fn log(nats: &Nats, shard: usize) -> PathBuf {
+    nats.folder().join(format!("shard-{shard}.log"))
 }
 
 async fn watch(nats: &Nats, node: usize) -> Watcher {
@@ -58,8 +71,8 @@ async fn watch(nats: &Nats, node: usize) -> Watcher {
     watcher
 }
 
-/// Without acknowledgements, which wait for the nodes to agree; a node that cannot have one in time closes the connection.
-/// Commands one after the other, whatever happens, until told to stop; when each was sent.
+/// Commands one after the other, whatever happens, until told to stop; when each was sent. Without acknowledgements, which
+/// wait for the nodes to agree: a node that cannot have one in time closes the connection.
 struct Flow {
     stop: tokio::sync::oneshot::Sender<()>,
     task: tokio::task::JoinHandle<HashMap<usize, SystemTime>>,
@@ -131,9 +144,7 @@ async fn a_broker_dies_and_another_and_a_shard_and_every_command_is_accounted_fo
         watcher.hear(&format!("kasa/plug-{number}/availability"), |payload| payload == "online").await;
     }
     println!("{PLUGS} plugs online after {:?}", began.elapsed());
-    let runs = |plugs: &[Simulator]| -> Vec<u64> {
-        plugs.iter().map(|plug| plug.counts().borrow().relay_commands).collect()
-    };
+    let mut ran = runs(&plugs);
     let from = watcher.mark();
     let flow = Flow::begin(watcher.client.clone());
     // Until the flow is felt everywhere.
@@ -192,15 +203,22 @@ async fn a_broker_dies_and_another_and_a_shard_and_every_command_is_accounted_fo
     let mut done = vec![0; PLUGS];
     for (number, at) in &sent {
         let Some(results) = results.get(number) else {
-            let slack = Duration::from_secs(1);
             let absences = absences(&heard, owner(number % PLUGS));
-            let is_told = absences.iter().any(|(from, to)| *at + slack >= *from && *at <= *to);
-            assert!(
-                is_told,
-                "command {number} to shard {} got no answer at {:?}: away at {absences:?}",
-                owner(number % PLUGS),
-                at
-            );
+            let is_told = absences.iter().any(|(from, to)| *at + SLACK >= *from && *at <= *to);
+            if !is_told {
+                let shard = owner(number % PLUGS);
+                let log = std::fs::read_to_string(log(&nats, shard as usize)).unwrap();
+                let at = humantime::format_rfc3339_micros(*at);
+                let away: Vec<String> = absences
+                    .iter()
+                    .map(|(from, to)| {
+                        [from, to].map(|at| humantime::format_rfc3339_micros(*at).to_string()).join(" to ")
+                    })
+                    .collect();
+                panic!(
+                    "command {number} to shard {shard} at {at} got no answer: away {away:#?}; its log:\n{log}"
+                );
+            }
             refused += 1;
             continue;
         };
@@ -217,23 +235,63 @@ async fn a_broker_dies_and_another_and_a_shard_and_every_command_is_accounted_fo
         sent.len(),
         results.len()
     );
-    // None ran twice: each that ran is one that was sent, and each that was answered "ok" ran.
-    for (plug, ran) in runs(&plugs).into_iter().enumerate() {
-        let sent_to_it = sent.keys().filter(|number| **number % PLUGS == plug).count() as u64;
-        assert!(
-            (done[plug]..=sent_to_it).contains(&ran),
-            "plug {plug}: {ran} ran of {sent_to_it}, {} done",
-            done[plug]
-        );
-    }
     // The retained set is complete, whichever node is asked.
+    let mut relays = Vec::new();
+    for plug in &plugs {
+        relays.push(plug.look().await.relay());
+    }
     for node in 0..NODES {
-        complete(&nats, node).await;
+        complete(&nats, node, &relays).await;
+    }
+    drop(plugs);
+    while let Some(ran) = ran.join_next().await {
+        let (plug, ran) = ran.unwrap();
+        let mut sent: Vec<(usize, SystemTime)> = sent
+            .iter()
+            .filter(|(number, _)| *number % PLUGS == plug)
+            .map(|(number, at)| (*number, *at))
+            .collect();
+        sent.sort();
+        each_ran_once_and_in_time(plug, &ran, &sent);
+        assert!(ran.len() >= done[plug], "plug {plug}: {} done, and {} ran", done[plug], ran.len());
     }
 }
 
-/// Every plug's state, availability and discovery, and every shard's own.
-async fn complete(nats: &Nats, node: usize) {
+/// When each plug's relay was commanded, until the simulators end.
+fn runs(plugs: &[Simulator]) -> JoinSet<(usize, Vec<SystemTime>)> {
+    let mut runs = JoinSet::new();
+    for (number, plug) in plugs.iter().enumerate() {
+        let mut counts = plug.counts();
+        runs.spawn(async move {
+            let mut ran = Vec::new();
+            while counts.changed().await.is_ok() {
+                let commands = usize::try_from(counts.borrow_and_update().relay_commands).unwrap();
+                ran.resize(commands, SystemTime::now());
+            }
+            (number, ran)
+        });
+    }
+    runs
+}
+
+/// Each time that a relay was commanded is the work of one command, sent before it and not longer ago than a command
+/// lives; and no command is taken twice.
+fn each_ran_once_and_in_time(plug: usize, ran: &[SystemTime], sent: &[(usize, SystemTime)]) {
+    let mut sent = sent.iter().peekable();
+    for at in ran {
+        let is_over = |(_, sent): &&(usize, SystemTime)| *sent + TTL + SLACK < *at;
+        while sent.next_if(is_over).is_some() {}
+        let command = sent.next_if(|(_, sent)| *sent <= *at);
+        assert!(
+            command.is_some(),
+            "plug {plug} was commanded at {at:?}, late or twice; all: {ran:?}, sent: {sent:?}"
+        );
+    }
+}
+
+/// Every plug's state, which is how its relay is, its availability and discovery, and every shard's own; and every plug is in
+/// the list of one shard.
+async fn complete(nats: &Nats, node: usize, relays: &[bool]) {
     let mut expected: BTreeSet<String> = BTreeSet::new();
     for number in 0..PLUGS {
         let id: String =
@@ -270,10 +328,19 @@ async fn complete(nats: &Nats, node: usize) {
             topic if topic.starts_with("homeassistant/device/kasa_5") => {
                 heard.payload.contains("/bridge/shard-")
             }
-            topic if topic.starts_with("kasa/plug-") => heard.payload.starts_with(r#"{"state":"#),
+            topic if topic.starts_with("kasa/plug-") => {
+                let plug: usize = topic["kasa/plug-".len()..].parse().unwrap();
+                let state = if relays[plug] { "ON" } else { "OFF" };
+                heard.payload.starts_with(&format!(r#"{{"state":"{state}""#))
+            }
             topic => expected.contains(topic),
         };
         assert!(is_right, "node {node}: {heard:?}");
     }
+    let lists = log.heard.iter().filter(|heard| heard.retain && heard.topic.ends_with("/devices"));
+    let listed: Vec<Value> =
+        lists.flat_map(|heard| serde_json::from_str::<Vec<Value>>(&heard.payload).unwrap()).collect();
+    let ids: BTreeSet<&str> = listed.iter().map(|device| device["id"].as_str().unwrap()).collect();
+    assert_eq!((listed.len(), ids.len()), (PLUGS, PLUGS), "node {node}: in the list of one shard each");
     println!("node {node} retains all {} topics", expected.len());
 }

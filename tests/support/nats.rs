@@ -52,6 +52,11 @@ impl Nats {
         self.mqtt[node]
     }
 
+    /// Where its logs are, and others may be.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Ends a node without a word.
     pub fn kill(&mut self, node: usize) {
         if let Some(mut child) = self.nodes[node].take() {
