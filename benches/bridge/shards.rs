@@ -7,7 +7,7 @@ use crate::broker::Broker;
 use crate::mqtt::Client;
 use crate::options::Options;
 use crate::plugs::{Plugs, What};
-use crate::process::{Usage, memory};
+use crate::process::{Usage, memory, own_memory};
 use crate::report::{Report, us};
 use crate::stage::wait_for_states;
 
@@ -49,19 +49,23 @@ pub fn cost(options: &Options, plugs: &Plugs, report: &mut Report) {
             client.publish(&options.command_topic(plug), options.command(!plugs.relay(plug)));
             std::thread::sleep(PACE);
         }
+        std::thread::sleep(Duration::from_secs(1));
         // What is asked meanwhile is not the commands' doing.
         let polling = at_rest.mul_f64(began.elapsed().as_secs_f64() / options.window.as_secs_f64());
         let commands = (cpu() - before).saturating_sub(polling);
         let obeyed = plugs.take().iter().filter(|seen| matches!(seen.what, What::Switched(_))).count();
 
-        let each = bridges.iter().map(|bridge| memory(bridge.process()));
-        let (now, highest): (Vec<f64>, Vec<f64>) = each.unzip();
-        let sum = |all: &[f64]| all.iter().sum::<f64>();
+        let sum = |of: fn(u32) -> f64| bridges.iter().map(|bridge| of(bridge.process())).sum::<f64>();
+        let (now, own) = (sum(|process| memory(process).0), sum(own_memory));
         let by = format!("{PLUGS} plugs by {shards}");
         report.row(
             format!("resident memory, {by}"),
-            format!("{:.1} MB, {:.1} each", sum(&now), sum(&now) / shards as f64),
-            format!("highest {:.1} MB; all states after {:.1} s", sum(&highest), started.as_secs_f64()),
+            format!("{now:.1} MB, {:.1} each", now / shards as f64),
+            format!(
+                "{own:.1} MB without the program's text, {:.1} each; all states after {:.1} s",
+                own / shards as f64,
+                started.as_secs_f64()
+            ),
             "",
         );
         report.row(

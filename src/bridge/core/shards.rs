@@ -1,7 +1,7 @@
 //! One of several bridges that share the plugs: which plugs are served here, and what becomes of those that are not.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use humantime::format_rfc3339_millis;
 use serde_json::{Value, json};
@@ -183,9 +183,11 @@ impl Core {
     /// meanwhile learns that it was not heard.
     pub(super) fn tell_of_absence(&mut self, now: Instant) {
         if self.shards.is_some() && self.vitals.sessions > 1 {
+            let (looked, wall) = self.clock;
             let on_the_wall = |at: Instant| {
-                let at = self.settings.started + at.saturating_duration_since(self.began);
-                format_rfc3339_millis(at).to_string()
+                let at = wall + at.saturating_duration_since(looked) - looked.saturating_duration_since(at);
+                // A clock that was never set shows less than the time that has passed.
+                format_rfc3339_millis(at.max(SystemTime::UNIX_EPOCH)).to_string()
             };
             let (from, to) = (on_the_wall(self.heard_at), on_the_wall(now));
             self.tell_of(json!({"type": "away", "from": from, "to": to}));

@@ -627,6 +627,26 @@ fn a_shard_that_counts_differently_is_named_again_with_the_plugs_that_both_claim
     }
 }
 
+/// By a clock that was wrong when the program started, as on a machine without a battery for it, and perhaps still is.
+#[test]
+fn an_absence_is_told_by_the_clock_as_it_is_now() {
+    for (clock, from, to) in [
+        (1_800_000_000, "2027-01-15T07:59:57.500Z", "2027-01-15T08:00:00.000Z"),
+        (1, "1970-01-01T00:00:00.000Z", "1970-01-01T00:00:01.000Z"),
+    ] {
+        let mut house = House::of_shard(&[], Some(speaker(true))).connected();
+        house.core.heard(house.now);
+        house.core.session_lost();
+        house.now += Duration::from_millis(2500);
+        house.core.clock(house.now, SystemTime::UNIX_EPOCH + Duration::from_secs(clock));
+        let mut house = house.connected();
+        let topic = house.core.settings.topics.bridge("event");
+        let [event] = &house.heard(&topic)[..] else { panic!("one event") };
+        let event: Value = serde_json::from_str(event).unwrap();
+        assert_eq!(event, json!({"type": "away", "from": from, "to": to}));
+    }
+}
+
 #[test]
 fn a_broker_that_ends_every_session_at_once_leaves_no_more_events_than_there_may_be() {
     let mut house = House::of_shard(&[], Some(speaker(true)));
