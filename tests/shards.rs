@@ -386,15 +386,13 @@ async fn a_shard_that_is_replaced_takes_up_where_it_was(broker: AnyBroker) {
     let after = settled(&broker, 2).await;
     command_all(&watcher, &plugs, "after").await;
 
-    let of_plugs = |retained: &BTreeMap<String, String>| -> BTreeMap<String, String> {
-        let is_of_plug = |topic: &str| !topic.contains("bridge");
-        // What a plug says of itself may have changed; which topics and entities there are may not.
-        let kept = |topic: &str, payload: &str| {
-            let is_lasting = topic.ends_with("/config") || topic.ends_with("/availability");
-            is_lasting.then(|| payload.to_string()).unwrap_or_default()
-        };
-        let of_plugs = retained.iter().filter(|(topic, _)| is_of_plug(topic));
-        of_plugs.map(|(topic, payload)| (topic.clone(), kept(topic, payload))).collect()
+    // What a plug says of itself may have changed; which topics and entities there are may not.
+    let of_plugs = |retained: &BTreeMap<String, String>| -> BTreeMap<String, Option<String>> {
+        let is_lasting = |topic: &str| topic.ends_with("/config") || topic.ends_with("/availability");
+        let of_plugs = retained.iter().filter(|(topic, _)| !topic.contains("bridge"));
+        of_plugs
+            .map(|(topic, payload)| (topic.clone(), Some(payload.clone()).filter(|_| is_lasting(topic))))
+            .collect()
     };
     assert_eq!(of_plugs(&after), of_plugs(&before), "the same topics and entities");
     drop((one, two, plugs));

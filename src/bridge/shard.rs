@@ -40,8 +40,8 @@ impl Shard {
         self.is_heaviest(fnv1a(host.as_bytes()))
     }
 
-    /// Of those that weigh the same the first counts. Most shards are outweighed by one of the first few others, so asking
-    /// a hundred of them about ten thousand plugs is a matter of milliseconds.
+    /// Of those that weigh the same the first counts. Whoever is not the heaviest is outweighed by one of the first few
+    /// others, mostly, so that asking for a hundred shards costs little more than asking for one.
     fn is_heaviest(self, key: u64) -> bool {
         let own = weight(key, self.number);
         (1..=self.count).all(|number| match number < self.number {
