@@ -300,7 +300,10 @@ async fn serve(
 fn follow(core: &mut Core, event: Event) {
     let now = Instant::now();
     match event {
-        Event::Opened => core.session_opened(now),
+        Event::Opened => {
+            core.clock(now, SystemTime::now());
+            core.session_opened(now);
+        }
         Event::Lost => core.session_lost(),
         Event::StoodStill => core.stood_still(now),
         Event::Acknowledged(ticket) => {

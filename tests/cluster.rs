@@ -5,6 +5,7 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use kasa2mqtt::bridge::shard::Shard;
@@ -17,6 +18,8 @@ use support::bridge::Program;
 use support::house::plugs;
 use support::nats::{NODES, Nats};
 use support::watcher::{Heard, Watcher};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 
 const PLUGS: usize = 300;
 const SHARDS: u32 = 3;
@@ -24,13 +27,22 @@ const SHARDS: u32 = 3;
 /// One command in this time.
 const PACE: Duration = Duration::from_millis(20);
 
+/// What `commands.ttl` is by default.
+const TTL: Duration = Duration::from_secs(10);
+
+/// A broker that acknowledges nothing for so long is left, where there is another.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
+
+/// A node learns some time after the fact of whom another node has lost, and whom it serves now.
+const SLACK: Duration = Duration::from_secs(1);
+
 fn owner(number: usize) -> u32 {
     let id: String = mac(u16::try_from(number).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
     let mac: Mac = id.parse().unwrap();
     (1..=SHARDS).find(|number| Shard { number: *number, count: SHARDS }.owns(mac)).unwrap()
 }
 
-/// The real program; each shard begins at another node.
+/// The real program, whose log is appended to a file; each shard begins at another node.
 fn shard(nats: &Nats, plugs: &[Simulator], number: usize) -> Program {
     let nodes = (0..NODES).map(|node| (node + number - 1) % NODES);
     let urls: Vec<String> = nodes.map(|node| format!("\"mqtt://{}\"", nats.address(node))).collect();
@@ -44,8 +56,13 @@ fn shard(nats: &Nats, plugs: &[Simulator], number: usize) -> Program {
     command.env("KASA2MQTT_PLUG", format!("[{}]", listed.join(",")));
     // Each subscription of quality 1 is a consumer of its own on each of the nodes: seconds.
     command.env("KASA2MQTT_MQTT__SUBSCRIBE_QOS", "0").env("KASA2MQTT_POLL__INTERVAL", "2s");
-    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let log = std::fs::File::options().append(true).create(true).open(log(nats, number)).unwrap();
+    command.env("RUST_LOG", "info,rumqttc=debug").stdout(std::process::Stdio::null()).stderr(log);
     Program::spawn(&mut command)
+}
+
+fn log(nats: &Nats, shard: usize) -> PathBuf {
+    nats.folder().join(format!("shard-{shard}.log"))
 }
 
 async fn watch(nats: &Nats, node: usize) -> Watcher {
@@ -58,16 +75,19 @@ async fn watch(nats: &Nats, node: usize) -> Watcher {
     watcher
 }
 
-/// Without acknowledgements, which wait for the nodes to agree; a node that cannot have one in time closes the connection.
-/// Commands one after the other, whatever happens, until told to stop; when each was sent.
+/// Commands one after the other, whatever happens, until told to stop; when each was sent. Without acknowledgements, which
+/// wait for the nodes to agree: a node that cannot have one in time closes the connection.
 struct Flow {
-    stop: tokio::sync::oneshot::Sender<()>,
+    stop: oneshot::Sender<()>,
+    /// How many there were so far.
+    count: watch::Receiver<usize>,
     task: tokio::task::JoinHandle<HashMap<usize, SystemTime>>,
 }
 
 impl Flow {
     fn begin(client: rumqttc::AsyncClient) -> Flow {
-        let (stop, mut stopped) = tokio::sync::oneshot::channel();
+        let (stop, mut stopped) = oneshot::channel();
+        let (counter, count) = watch::channel(0);
         let task = tokio::spawn(async move {
             let (mut sent, mut pace) = (HashMap::new(), tokio::time::interval(PACE));
             for number in 0.. {
@@ -79,10 +99,24 @@ impl Flow {
                 let topic = format!("kasa/plug-{}/set", number % PLUGS);
                 client.publish(topic, QoS::AtMostOnce, false, payload).await.unwrap();
                 sent.insert(number, SystemTime::now());
+                let _ = counter.send(number + 1);
             }
             sent
         });
-        Flow { stop, task }
+        Flow { stop, count, task }
+    }
+
+    /// Until every shard obeys what is sent from now on.
+    async fn is_felt(&self, watcher: &Watcher) {
+        let from = *self.count.borrow();
+        for shard in 1..=SHARDS {
+            let is_its = |heard: &&Heard| {
+                transaction(heard).is_some_and(|number| number >= from && owner(number % PLUGS) == shard)
+            };
+            watcher
+                .wait("results of a shard", |log| log.heard.iter().rev().filter(is_its).nth(20).is_some())
+                .await;
+        }
     }
 
     async fn end(self) -> HashMap<usize, SystemTime> {
@@ -91,8 +125,20 @@ impl Flow {
     }
 }
 
+/// Which command a result answers.
+fn transaction(heard: &Heard) -> Option<usize> {
+    let plug = heard.topic.strip_prefix("kasa/plug-")?.strip_suffix("/result")?;
+    let result: Value = serde_json::from_str(&heard.payload).unwrap();
+    let number = usize::try_from(result["transaction"].as_u64().unwrap()).unwrap();
+    assert_eq!(plug, (number % PLUGS).to_string());
+    Some(number)
+}
+
+/// From when until when.
+type Absence = (SystemTime, SystemTime);
+
 /// When a shard was away: as its will says, or as it said itself when it was back.
-fn absences(heard: &[Heard], shard: u32) -> Vec<(SystemTime, SystemTime)> {
+fn absences(heard: &[Heard], shard: u32) -> Vec<Absence> {
     let wall = |at: Instant| SystemTime::now() - at.elapsed();
     let time = |text: &Value| humantime::parse_rfc3339(text.as_str().unwrap()).unwrap();
     let mut absences = Vec::new();
@@ -102,9 +148,9 @@ fn absences(heard: &[Heard], shard: u32) -> Vec<(SystemTime, SystemTime)> {
         if message.topic == state && message.payload == "offline" {
             gone.get_or_insert(wall(message.at));
         } else if message.topic == state
-            && let Some(gone) = gone.take()
+            && let Some(from) = gone.take()
         {
-            absences.push((gone, wall(message.at)));
+            absences.push((from, wall(message.at)));
         } else if message.topic == format!("kasa/bridge/shard-{shard}/event") {
             let event: Value = serde_json::from_str(&message.payload).unwrap();
             if event["type"] == "away" {
@@ -112,7 +158,7 @@ fn absences(heard: &[Heard], shard: u32) -> Vec<(SystemTime, SystemTime)> {
             }
         }
     }
-    absences.extend(gone.map(|gone| (gone, SystemTime::now())));
+    absences.extend(gone.map(|from| (from, SystemTime::now())));
     absences
 }
 
@@ -131,50 +177,32 @@ async fn a_broker_dies_and_another_and_a_shard_and_every_command_is_accounted_fo
         watcher.hear(&format!("kasa/plug-{number}/availability"), |payload| payload == "online").await;
     }
     println!("{PLUGS} plugs online after {:?}", began.elapsed());
-    let runs = |plugs: &[Simulator]| -> Vec<u64> {
-        plugs.iter().map(|plug| plug.counts().borrow().relay_commands).collect()
-    };
-    let from = watcher.mark();
+    let ran = runs(&plugs);
     let flow = Flow::begin(watcher.client.clone());
-    // Until the flow is felt everywhere.
-    let flows = async |from: usize| {
-        for number in 1..=SHARDS {
-            let of = (0..PLUGS).filter(|plug| owner(*plug) == number).collect::<BTreeSet<_>>();
-            let is_its = |heard: &Heard| {
-                let plug =
-                    heard.topic.strip_prefix("kasa/plug-").and_then(|rest| rest.strip_suffix("/result"));
-                plug.is_some_and(|plug| of.contains(&plug.parse::<usize>().unwrap()))
-            };
-            watcher
-                .wait("results of a shard", |log| {
-                    log.heard[from..].iter().filter(|heard| is_its(heard)).count() > 20
-                })
-                .await;
-        }
-    };
-    flows(from).await;
+    flow.is_felt(&watcher).await;
     let settled = Duration::from_secs(3);
     for node in [1, 2] {
         let killed = Instant::now();
         nats.kill(node);
         // Its shard goes elsewhere, and so does any whose node lost its leader with it.
-        flows(watcher.mark()).await;
+        flow.is_felt(&watcher).await;
         println!("node {node} killed: every shard obeys after {:?}", killed.elapsed());
         nats.restart(node).await;
         assert_eq!(watcher.log.borrow().refused, None);
         println!("node {node} is back after {:?}", killed.elapsed());
         tokio::time::sleep(settled).await;
-        flows(watcher.mark()).await;
+        flow.is_felt(&watcher).await;
     }
     // A shard is killed, and started anew.
     let (killed, from) = (Instant::now(), watcher.mark());
     shards[2].take().unwrap().kill();
+    let died = SystemTime::now();
     watcher.hear_after(from, "kasa/bridge/shard-3/state", |payload| payload == "offline").await;
     println!("shard 3 killed: told after {:?}", killed.elapsed());
     shards[2] = Some(shard(&nats, &plugs, 3));
     watcher.hear_after(from, "kasa/bridge/shard-3/state", |payload| payload == "online").await;
     println!("shard 3 is back after {:?}", killed.elapsed());
-    flows(watcher.mark()).await;
+    flow.is_felt(&watcher).await;
     let sent = flow.end().await;
     // What was sent last has its answer, or its time is over.
     tokio::time::sleep(Duration::from_secs(12)).await;
@@ -182,33 +210,45 @@ async fn a_broker_dies_and_another_and_a_shard_and_every_command_is_accounted_fo
     let heard = watcher.log.borrow().heard.clone();
     assert!(!watcher.log.borrow().ended, "the witness was thrown out");
     let mut results: BTreeMap<usize, Vec<String>> = BTreeMap::new();
-    for result in heard.iter().filter(|heard| heard.topic.ends_with("/result")) {
-        let parsed: Value = serde_json::from_str(&result.payload).unwrap();
-        let number = usize::try_from(parsed["transaction"].as_u64().unwrap()).unwrap();
-        assert_eq!(result.topic, format!("kasa/plug-{}/result", number % PLUGS));
-        results.entry(number).or_default().push(result.payload.clone());
+    for result in &heard {
+        if let Some(number) = transaction(result) {
+            results.entry(number).or_default().push(result.payload.clone());
+        }
     }
+    // The retained set is complete, whichever node is asked.
+    let mut relays = Vec::new();
+    for plug in &plugs {
+        relays.push(plug.look().await.relay());
+    }
+    for node in 0..NODES {
+        complete(&nats, node, &relays).await;
+    }
+    drop(plugs);
+    let ran: BTreeMap<usize, Vec<SystemTime>> = ran.join_all().await.into_iter().collect();
+    let mut absences: Vec<Vec<Absence>> = (1..=SHARDS).map(|shard| absences(&heard, shard)).collect();
+    // Answers that the broker had not acknowledged died with the shard, and its will tells of its death.
+    absences[2].push((died - UNACKNOWLEDGED, died));
     let (mut refused, mut repeated, mut failed) = (0, 0, 0);
     let mut done = vec![0; PLUGS];
+    let mut lost = Vec::new();
     for (number, at) in &sent {
+        let (plug, shard) = (number % PLUGS, owner(number % PLUGS));
         let Some(results) = results.get(number) else {
-            let slack = Duration::from_secs(1);
-            let absences = absences(&heard, owner(number % PLUGS));
-            let is_told = absences.iter().any(|(from, to)| *at + slack >= *from && *at <= *to);
-            assert!(
-                is_told,
-                "command {number} to shard {} got no answer at {:?}: away at {absences:?}",
-                owner(number % PLUGS),
-                at
-            );
-            refused += 1;
+            let is_told = |(from, to): &Absence| *at + SLACK >= *from && *at <= *to + SLACK;
+            match absences[shard as usize - 1].iter().any(is_told) {
+                true => refused += 1,
+                false => lost.push((
+                    *at,
+                    format!("{number} to plug {plug} of shard {shard}; it ran {:?}", ran[&plug]),
+                )),
+            }
             continue;
         };
         // A result that a broker took, and whose acknowledgement died with it, is said again, word for word.
         repeated += results.len() - 1;
         assert!(results.iter().all(|result| *result == results[0]), "{results:?}");
         match results[0].contains(r#""ok":true"#) {
-            true => done[number % PLUGS] += 1,
+            true => done[plug] += 1,
             false => failed += 1,
         }
     }
@@ -217,23 +257,56 @@ async fn a_broker_dies_and_another_and_a_shard_and_every_command_is_accounted_fo
         sent.len(),
         results.len()
     );
-    // None ran twice: each that ran is one that was sent, and each that was answered "ok" ran.
-    for (plug, ran) in runs(&plugs).into_iter().enumerate() {
-        let sent_to_it = sent.keys().filter(|number| **number % PLUGS == plug).count() as u64;
-        assert!(
-            (done[plug]..=sent_to_it).contains(&ran),
-            "plug {plug}: {ran} ran of {sent_to_it}, {} done",
-            done[plug]
-        );
+    if !lost.is_empty() {
+        lost.sort();
+        let logs = (1..=SHARDS as usize).map(|shard| std::fs::read_to_string(log(&nats, shard)).unwrap());
+        let logs: Vec<String> = logs.collect();
+        panic!("not accounted for: {lost:#?}; absences {absences:#?}; logs:\n{}", logs.join("\n\n"));
     }
-    // The retained set is complete, whichever node is asked.
-    for node in 0..NODES {
-        complete(&nats, node).await;
+    for (plug, ran) in &ran {
+        let sent = sent.iter().filter(|(number, _)| *number % PLUGS == *plug);
+        let mut sent: Vec<(usize, SystemTime)> = sent.map(|(number, at)| (*number, *at)).collect();
+        sent.sort();
+        each_ran_once_and_in_time(*plug, ran, &sent);
+        assert!(ran.len() >= done[*plug], "plug {plug}: {} done, and {} ran", done[*plug], ran.len());
     }
 }
 
-/// Every plug's state, availability and discovery, and every shard's own.
-async fn complete(nats: &Nats, node: usize) {
+/// When each plug's relay was commanded, until the simulators end.
+fn runs(plugs: &[Simulator]) -> JoinSet<(usize, Vec<SystemTime>)> {
+    let mut runs = JoinSet::new();
+    for (number, plug) in plugs.iter().enumerate() {
+        let mut counts = plug.counts();
+        runs.spawn(async move {
+            let mut ran = Vec::new();
+            while counts.changed().await.is_ok() {
+                let commands = usize::try_from(counts.borrow_and_update().relay_commands).unwrap();
+                ran.resize(commands, SystemTime::now());
+            }
+            (number, ran)
+        });
+    }
+    runs
+}
+
+/// Each time that a relay was commanded is the work of one command, sent before it and not longer ago than a command
+/// lives; and no command is taken twice.
+fn each_ran_once_and_in_time(plug: usize, ran: &[SystemTime], sent: &[(usize, SystemTime)]) {
+    let mut sent = sent.iter().peekable();
+    for at in ran {
+        let is_over = |(_, sent): &&(usize, SystemTime)| *sent + TTL + SLACK < *at;
+        while sent.next_if(is_over).is_some() {}
+        let command = sent.next_if(|(_, sent)| *sent <= *at);
+        assert!(
+            command.is_some(),
+            "plug {plug} was commanded at {at:?}, late or twice; all: {ran:?}, sent: {sent:?}"
+        );
+    }
+}
+
+/// Every plug's state, which is how its relay is, its availability and discovery, and every shard's own; and every plug is in
+/// the list of one shard.
+async fn complete(nats: &Nats, node: usize, relays: &[bool]) {
     let mut expected: BTreeSet<String> = BTreeSet::new();
     for number in 0..PLUGS {
         let id: String =
@@ -270,10 +343,19 @@ async fn complete(nats: &Nats, node: usize) {
             topic if topic.starts_with("homeassistant/device/kasa_5") => {
                 heard.payload.contains("/bridge/shard-")
             }
-            topic if topic.starts_with("kasa/plug-") => heard.payload.starts_with(r#"{"state":"#),
+            topic if topic.starts_with("kasa/plug-") => {
+                let plug: usize = topic["kasa/plug-".len()..].parse().unwrap();
+                let state = if relays[plug] { "ON" } else { "OFF" };
+                heard.payload.starts_with(&format!(r#"{{"state":"{state}""#))
+            }
             topic => expected.contains(topic),
         };
         assert!(is_right, "node {node}: {heard:?}");
     }
+    let lists = log.heard.iter().filter(|heard| heard.retain && heard.topic.ends_with("/devices"));
+    let listed: Vec<Value> =
+        lists.flat_map(|heard| serde_json::from_str::<Vec<Value>>(&heard.payload).unwrap()).collect();
+    let ids: BTreeSet<&str> = listed.iter().map(|device| device["id"].as_str().unwrap()).collect();
+    assert_eq!((listed.len(), ids.len()), (PLUGS, PLUGS), "node {node}: in the list of one shard each");
     println!("node {node} retains all {} topics", expected.len());
 }

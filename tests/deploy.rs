@@ -113,7 +113,8 @@ fn the_stateful_set_is_hardened_and_its_shards_are_as_many_as_its_pods() {
         all.iter().find(|variable| variable["name"] == name).unwrap()["value"].as_str().unwrap()
     };
     // The pod's ordinal stands at the end of its name.
-    assert_eq!(variable("KASA2MQTT_SHARD"), format!("auto/{}", set["replicas"]));
+    let replicas = set["replicas"].as_u64().unwrap();
+    assert_eq!(variable("KASA2MQTT_SHARD"), format!("auto/{replicas}"));
     // Every volume is mounted, and every mount is a volume.
     let names = |list: &Value| -> Vec<Value> {
         list.as_array().unwrap().iter().map(|one| one["name"].clone()).collect()
@@ -123,8 +124,15 @@ fn the_stateful_set_is_hardened_and_its_shards_are_as_many_as_its_pods() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.toml");
     fs::write(&file, kinds["ConfigMap"]["data"]["config.toml"].as_str().unwrap()).unwrap();
-    let config = kasa2mqtt::config::load_with(Some(&file), std::iter::empty()).unwrap();
-    assert_eq!(config.scan.targets.len(), 1);
+    // Kubernetes names the pods, and tells them.
+    for pod in 0..replicas {
+        let name = format!("{}-{pod}", kinds["StatefulSet"]["metadata"]["name"].as_str().unwrap());
+        let variables = [("KASA2MQTT_SHARD", variable("KASA2MQTT_SHARD").to_string()), ("HOSTNAME", name)];
+        let variables = variables.into_iter().map(|(key, value)| (key.to_string(), value));
+        let config = kasa2mqtt::config::load_with(Some(&file), variables).unwrap();
+        assert_eq!(config.scan.targets.len(), 1);
+        assert_eq!(config.shard.unwrap().to_string(), format!("{}/{replicas}", pod + 1));
+    }
 }
 
 /// A value that fits one entry of an app's schema (homeassistant.md 7).

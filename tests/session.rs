@@ -60,6 +60,17 @@ impl Scene {
         Scene { listener, outbox, events, session }
     }
 
+    /// With one of the brokers of `settings.urls`, the one that `listener` is; without a will.
+    fn between(settings: Settings, listener: TcpListener) -> Scene {
+        let filters = vec!["kasa/+/set".into(), "kasa/+/get".into()];
+        let identity = Identity { client_id: "test".into(), will: None, filters, memory_filters: Vec::new() };
+        let (outbox, outbox_receiver) = mpsc::channel(16);
+        let (event_sender, events) = mpsc::channel(256);
+        let brokers = settings.brokers();
+        let session = tokio::spawn(session::run(settings, brokers, identity, outbox_receiver, event_sender));
+        Scene { listener, outbox, events, session }
+    }
+
     /// Takes the next connection up to where it is open.
     async fn open(&mut self) -> Peer {
         let mut peer = self.accept().await;
@@ -359,18 +370,7 @@ async fn two() -> (Scene, TcpListener) {
     let [first, second] = [TcpListener::bind(FREE).await.unwrap(), TcpListener::bind(FREE).await.unwrap()];
     let urls = [&first, &second].map(|listener| support::house::url(listener.local_addr().unwrap()));
     let settings = Settings { urls: urls.to_vec(), ..Settings::default() };
-    let filters = vec!["kasa/+/set".into(), "kasa/+/get".into()];
-    let identity = Identity { client_id: "test".into(), will: None, filters, memory_filters: Vec::new() };
-    let (outbox, outbox_receiver) = mpsc::channel(16);
-    let (event_sender, events) = mpsc::channel(256);
-    let session = tokio::spawn(session::run(
-        settings.clone(),
-        settings.brokers(),
-        identity,
-        outbox_receiver,
-        event_sender,
-    ));
-    (Scene { listener: first, outbox, events, session }, second)
+    (Scene::between(settings, first), second)
 }
 
 #[tokio::test]
@@ -390,6 +390,31 @@ async fn a_broker_that_says_nothing_is_left_for_the_next_within_seconds() {
     println!("a silent broker was left after {:?}", began.elapsed());
     assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
     drop(peer);
+}
+
+/// A host that is gone, or a firewall, lets the first packet vanish; so does Linux while nobody takes the connections that
+/// wait at a port.
+#[tokio::test]
+async fn a_broker_that_swallows_packets_is_left_for_the_next_within_seconds() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(FREE).unwrap();
+    let full = socket.listen(1).unwrap();
+    let address = full.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(Ok(stream)) =
+        tokio::time::timeout(Duration::from_millis(500), TcpStream::connect(address)).await
+    {
+        waiting.push(stream);
+    }
+    let next = TcpListener::bind(FREE).await.unwrap();
+    let urls = [address, next.local_addr().unwrap()].map(support::house::url);
+    let settings = Settings { urls: urls.to_vec(), ..Settings::default() };
+    let began = Instant::now();
+    let mut scene = Scene::between(settings, next);
+    scene.open().await;
+    println!("a broker that swallows packets was left after {:?}", began.elapsed());
+    assert!(began.elapsed() > Duration::from_secs(2), "it swallowed none");
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

@@ -16,13 +16,14 @@ use serde_json::{Value, json};
 use support::bridge::{Bridge, Program};
 use support::broker::AnyBroker;
 use support::house::{self, plugs};
-use support::soon;
 use support::watcher::Watcher;
+use support::{port, soon};
 
 against_both_brokers! {
     each_plug_has_one_shard_and_commands_one_result
     what_another_shard_left_is_taken_over_and_nothing_else_is_touched
     a_shard_is_added_and_taken_away_and_no_plug_is_missed
+    a_shard_that_is_replaced_takes_up_where_it_was
     shards_that_count_differently_are_told_of_and_no_plug_has_two_masters
     two_shards_of_one_number_are_told_of
     requests_are_answered_by_whom_they_concern
@@ -341,6 +342,68 @@ async fn a_shard_is_added_and_taken_away_and_no_plug_is_missed(broker: AnyBroker
     assert!(longest <= 2 * INTERVAL, "{longest:?}");
 }
 
+/// The real program, of which every plug is listed by its host alone.
+fn program(broker: &AnyBroker, plugs: &[Simulator], shard: &str, interval: Duration) -> Program {
+    let listed: Vec<String> = plugs.iter().map(|plug| format!("{{host=\"{}\"}}", plug.address())).collect();
+    let mut command = Program::command();
+    command.arg("run").env("KASA2MQTT_MQTT__URL", format!("mqtt://{}", broker.address()));
+    command.env("KASA2MQTT_SHARD", shard).env("KASA2MQTT_PLUG", format!("[{}]", listed.join(",")));
+    command.env("KASA2MQTT_POLL__INTERVAL", humantime::format_duration(interval).to_string());
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    Program::spawn(&mut command)
+}
+
+async fn a_shard_that_is_replaced_takes_up_where_it_was(broker: AnyBroker) {
+    const INTERVAL: Duration = Duration::from_secs(2);
+    let plugs = plugs(&["HS100-G3"; PLUGS]).await;
+    let watcher = watch(&broker).await;
+    let one = program(&broker, &plugs, "1/2", INTERVAL);
+    let two = program(&broker, &plugs, "2/2", INTERVAL);
+    online(&watcher, 0).await;
+    let before = settled(&broker, 2).await;
+    let mut gaps = gaps(&plugs);
+    command_all(&watcher, &plugs, "before").await;
+    polled(&plugs).await;
+
+    let (from, ran) = (watcher.mark(), plugs[moving()].counts().borrow().relay_commands);
+    two.kill();
+    watcher.hear_after(from, "kasa/bridge/shard-2/state", |state| state == "offline").await;
+    // Nobody takes the place of the dead, and what is sent meanwhile is not obeyed later.
+    watcher
+        .publish(&format!("kasa/{}/set", name(moving())), r#"{"state":"TOGGLE","transaction":"lost"}"#, false)
+        .await;
+    let another = (0..PLUGS).find(|number| owner(*number, 2) == 1).unwrap();
+    watcher
+        .publish(&format!("kasa/{}/set", name(another)), r#"{"state":"TOGGLE","transaction":"heard"}"#, false)
+        .await;
+    watcher
+        .hear_after(from, &format!("kasa/{}/result", name(another)), |result| result.contains("heard"))
+        .await;
+    let two = program(&broker, &plugs, "2/2", INTERVAL);
+    watcher.hear_after(from, "kasa/bridge/shard-2/state", |state| state == "online").await;
+    polled(&plugs).await;
+    assert_eq!(plugs[moving()].counts().borrow().relay_commands, ran, "run late");
+    let after = settled(&broker, 2).await;
+    command_all(&watcher, &plugs, "after").await;
+
+    // What a plug says of itself may have changed; which topics and entities there are may not.
+    let of_plugs = |retained: &BTreeMap<String, String>| -> BTreeMap<String, Option<String>> {
+        let is_lasting = |topic: &str| topic.ends_with("/config") || topic.ends_with("/availability");
+        let of_plugs = retained.iter().filter(|(topic, _)| !topic.contains("bridge"));
+        of_plugs
+            .map(|(topic, payload)| (topic.clone(), Some(payload.clone()).filter(|_| is_lasting(topic))))
+            .collect()
+    };
+    assert_eq!(of_plugs(&after), of_plugs(&before), "the same topics and entities");
+    drop((one, two, plugs));
+    let mut longest = Duration::ZERO;
+    while let Some(gap) = gaps.join_next().await {
+        longest = longest.max(gap.unwrap());
+    }
+    println!("polled every {INTERVAL:?}, one shard killed and replaced: the longest gap was {longest:?}");
+    assert!(longest <= 2 * INTERVAL, "{longest:?}");
+}
+
 async fn shards_that_count_differently_are_told_of_and_no_plug_has_two_masters(broker: AnyBroker) {
     let plugs = plugs(&["HS100-G3"; PLUGS]).await;
     let watcher = watch(&broker).await;
@@ -359,6 +422,13 @@ async fn shards_that_count_differently_are_told_of_and_no_plug_has_two_masters(b
         let event = watcher.hear(&topic, |event| event.contains("shards_disagree")).await;
         let event: Value = serde_json::from_str(&event.payload).unwrap();
         assert_eq!((&event["shard"], &event["other"]), (&json!(teller), &json!(other)), "{event}");
+        // Plugs are named as soon as they are known.
+        let event =
+            watcher.hear(&topic, |event| event.contains("shards_disagree") && !event.contains("[]")).await;
+        let event: Value = serde_json::from_str(&event.payload).unwrap();
+        let ids = event["ids"].as_array().unwrap();
+        assert_eq!(event["plugs"], ids.len());
+        assert!(ids.iter().all(|id| both.contains(&id.as_str().unwrap().to_string())), "{event} of {both:?}");
     }
     // Whoever counts fewer has them; each plug is listed once.
     soon("one master for each", async {
@@ -505,10 +575,17 @@ async fn what_every_shard_finds_one_serves(broker: AnyBroker) {
         assert!(devices.contains(r#""discovered_via":"scan""#));
     }
     command_all(&watcher, &plugs, "found").await;
+    // Both have asked everybody, by UDP; only the owner has come.
+    for (number, plug) in plugs.iter().enumerate() {
+        assert_eq!(plug.counts().borrow().connections, 1, "plug {number}");
+    }
 }
 
 #[tokio::test]
 async fn the_log_names_shards_that_count_differently() {
+    /// Of two shards the first has it, of three the last.
+    const CLAIMED: &str = "50c7bf010203";
+    let nobody = port::unused();
     let broker = AnyBroker::embedded().await;
     let start = |shard: &str| {
         let mut command = std::process::Command::new("sh");
@@ -516,17 +593,22 @@ async fn the_log_names_shards_that_count_differently() {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).env("KASA2MQTT_SCAN__ENABLED", "false");
         command
             .env("KASA2MQTT_MQTT__URL", format!("mqtt://{}", broker.address()))
-            .env("KASA2MQTT_SHARD", shard);
+            .env("KASA2MQTT_SHARD", shard)
+            .env("KASA2MQTT_PLUG", format!("[{{host=\"{nobody}\",mac=\"{CLAIMED}\"}}]"));
         let mut program = Program::spawn(&mut command);
         tokio::task::spawn_blocking(move || {
-            let line = program.read_until(|line| line.contains("another shard counts differently"));
+            let line = program.read_until(|line| {
+                line.contains("another shard counts differently") && line.contains(CLAIMED)
+            });
             program.drain();
             (line, program)
         })
     };
+    // Whoever was heard first stays until both have spoken.
     let (one, other) = (start("1/2"), start("3/3"));
-    for (program, own, named) in [(one, "1/2", "3/3"), (other, "3/3", "1/2")] {
-        let (line, _program) = soon("a word in the log", program).await.unwrap();
+    let both = soon("a word in each log", async { (one.await.unwrap(), other.await.unwrap()) }).await;
+    let ((one, _first), (other, _second)) = both;
+    for (line, own, named) in [(one, "1/2", "3/3"), (other, "3/3", "1/2")] {
         assert!(line.contains(own) && line.contains(named), "{line}");
     }
 }

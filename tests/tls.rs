@@ -4,6 +4,7 @@ mod support;
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use kasa2mqtt::bridge::message::Publish;
 use kasa2mqtt::bridge::retained::Ticket;
@@ -84,6 +85,42 @@ async fn works(settings: Settings, url: BrokerUrl) {
         .await
         .unwrap();
     assert_eq!(soon("an acknowledgement", events.recv()).await, Some(Event::Acknowledged(Ticket(1))));
+    drop(outbox);
+    soon("the end", session).await.unwrap();
+}
+
+/// `urls = ["mqtts://a", "mqtts://b", "mqtts://c"]`, of which the first takes connections and shakes no hands.
+#[tokio::test]
+#[ignore = "needs mosquitto: tests/run"]
+async fn of_several_encrypted_brokers_one_that_fails_is_left_for_the_next_within_seconds() {
+    let papers = Papers::new();
+    let mute = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut brokers = [
+        Mosquitto::start_with(&papers.listener("")).await,
+        Mosquitto::start_with(&papers.listener("")).await,
+    ];
+    let mut urls =
+        vec![BrokerUrl { tls: true, host: "localhost".into(), port: mute.local_addr().unwrap().port() }];
+    urls.extend(brokers.iter().map(|broker| url("localhost", broker)));
+    let settings = Settings { urls: urls.clone(), ..settings(&papers) };
+    let (outbox, receiver) = mpsc::channel(1);
+    let (sender, mut events) = mpsc::channel(16);
+    let filters = vec!["kasa/+/set".into()];
+    let identity =
+        Identity { client_id: "tls".into(), will: Some(will()), filters, memory_filters: Vec::new() };
+    let session = tokio::spawn(session::run(settings, urls, identity, receiver, sender));
+    for _ in 0..4 {
+        let began = Instant::now();
+        assert_eq!(soon("a session", events.recv()).await, Some(Event::Opened));
+        println!("the next after {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+        for broker in &mut brokers {
+            if broker.log().contains("New client connected") {
+                broker.restart().await;
+            }
+        }
+        assert_eq!(soon("its end", events.recv()).await, Some(Event::Lost));
+    }
     drop(outbox);
     soon("the end", session).await.unwrap();
 }

@@ -20,13 +20,14 @@ pub struct Bridge {
 }
 
 impl Bridge {
-    /// Starts it with the first `count` plugs.
+    /// Starts it with the first `count` plugs, as one of several shards or alone.
     pub fn start(
         options: &Options,
         broker: SocketAddr,
         plugs: &Plugs,
         count: usize,
         interval: Duration,
+        shard: Option<&str>,
     ) -> Bridge {
         let folder = TempDir::new().expect("a temporary folder");
         let mut command = match &options.bridge {
@@ -50,6 +51,7 @@ impl Bridge {
                 command
             }
         };
+        command.envs(shard.map(|shard| ("KASA2MQTT_SHARD", shard)));
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         Bridge { child: child.expect("the bridge starts"), _folder: folder }
     }

@@ -88,7 +88,7 @@ pub fn start(options: &Options, plugs: &Plugs, report: &mut Report) {
     let mut took = Vec::new();
     for _ in 0..20 {
         let began = Instant::now();
-        let bridge = Bridge::start(options, broker.address, plugs, 1, Duration::from_secs(10));
+        let bridge = Bridge::start(options, broker.address, plugs, 1, Duration::from_secs(10), None);
         let state = client.next(began + Duration::from_secs(30)).expect("a first state");
         took.push(state.at - began);
         bridge.terminate();

@@ -14,6 +14,7 @@ mod options;
 mod plugs;
 mod process;
 mod report;
+mod shards;
 mod stage;
 
 use clap::Parser;
@@ -30,7 +31,7 @@ fn main() {
     let options = Options::parse();
     kasa2mqtt::descriptors::raise();
     // As many as any figure needs, those of the floor included.
-    let plugs = Plugs::start(options.many.max(400), options.plug_port, !options.plain);
+    let plugs = Plugs::start(options.many.max(1000), options.plug_port, !options.plain);
     let mut report = Report::default();
     let mut idle = None;
     for figure in options.figures() {
@@ -46,6 +47,7 @@ fn main() {
             Figure::Start => idle::start(&options, &plugs, report),
             Figure::Many => many::load(&options, &plugs, idle.take(), report),
             Figure::Reconnect => many::reconnect(&options, &plugs, report),
+            Figure::Shards => shards::cost(&options, &plugs, report),
             Figure::Instructions => instructions::count(&options, &plugs, report),
         }
     }

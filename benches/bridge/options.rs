@@ -92,6 +92,8 @@ pub enum Figure {
     Many,
     /// A broker's restart with 10,000 plugs. Takes a minute.
     Reconnect,
+    /// 1,000 plugs by one, two and four shards. Takes three minutes.
+    Shards,
     /// Instructions of a poll and of a command, counted by callgrind. Takes a minute.
     Instructions,
 }

@@ -41,6 +41,12 @@ pub fn memory(process: u32) -> (f64, f64) {
     (mb("VmRSS:"), mb("VmHWM:"))
 }
 
+/// What of it is the process's own: not the program's text, which all processes of one program share.
+pub fn own_memory(process: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("the process runs");
+    field(&status, "RssAnon:") as f64 * 1024.0 / 1e6
+}
+
 fn field(status: &str, name: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix(name));
     first_number(line.expect("a field that Linux has"))

@@ -36,23 +36,12 @@ impl<'a> Stage<'a> {
         let mut client = Client::connect(broker.address, "bench");
         client.subscribe(&options.state_filter());
         plugs.take();
-        let bridge = Bridge::start(options, broker.address, plugs, count, interval);
+        let bridge = Bridge::start(options, broker.address, plugs, count, interval, None);
         let mut stage = Stage { options, plugs, count, bridge, client, broker };
-        stage.wait_for_states(Duration::from_secs(60) + 4 * interval);
+        wait_for_states(&mut stage.client, options, count, Duration::from_secs(60) + 4 * interval);
         std::thread::sleep(interval.min(Duration::from_secs(10)) + Duration::from_secs(2));
         stage.quiet();
         stage
-    }
-
-    fn wait_for_states(&mut self, patience: Duration) {
-        let deadline = Instant::now() + patience;
-        let mut silent: HashSet<String> =
-            (0..self.count).map(|plug| self.options.state_topic(plug)).collect();
-        while !silent.is_empty() {
-            let message = self.client.next(deadline);
-            let message = message.unwrap_or_else(|| panic!("{} plugs have no state", silent.len()));
-            silent.remove(&message.topic);
-        }
     }
 
     /// Forgets what was heard and asked until now.
@@ -80,5 +69,16 @@ impl<'a> Stage<'a> {
                 .find(|seen| (seen.plug, seen.what) == (plug, What::Switched(on)) && seen.at >= began)?;
             return Some(Took { relay: switched.at - began, state: message.at - began });
         }
+    }
+}
+
+/// Until each plug has a state.
+pub fn wait_for_states(client: &mut Client, options: &Options, count: usize, patience: Duration) {
+    let deadline = Instant::now() + patience;
+    let mut silent: HashSet<String> = (0..count).map(|plug| options.state_topic(plug)).collect();
+    while !silent.is_empty() {
+        let message = client.next(deadline);
+        let message = message.unwrap_or_else(|| panic!("{} plugs have no state", silent.len()));
+        silent.remove(&message.topic);
     }
 }

@@ -9,7 +9,7 @@ mod shards;
 mod speech;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
@@ -90,8 +90,8 @@ pub struct Core {
     shards: Option<Shards>,
     /// When the broker was last heard of.
     heard_at: Instant,
-    /// When `settings.started` was.
-    began: Instant,
+    /// A moment, and what the clock on the wall showed then.
+    clock: (Instant, SystemTime),
 }
 
 impl Core {
@@ -108,7 +108,7 @@ impl Core {
             search: Search::new(settings.search, now),
             shards: settings.topics.shard().map(Shards::new),
             heard_at: now,
-            began: now,
+            clock: (now, settings.started),
             settings,
             projection: Projection::default(),
             connected: false,
@@ -183,9 +183,14 @@ impl Core {
         }
     }
 
-    /// The program started at `at`, which is `settings.started` on the wall.
+    /// The program started at `at`.
     pub fn began(&mut self, at: Instant) {
-        (self.began, self.heard_at) = (at, at);
+        self.heard_at = at;
+    }
+
+    /// The clock on the wall, which may have been set since somebody last looked.
+    pub fn clock(&mut self, now: Instant, wall: SystemTime) {
+        self.clock = (now, wall);
     }
 
     /// Something came from the broker.
@@ -275,6 +280,7 @@ impl Core {
             self.devices = Some(devices.to_string().into_bytes());
             self.health = Some(self.health().to_string().into_bytes());
             self.projection.mark(Owner::Bridge, false);
+            self.tell_of_disagreement();
         }
     }
 

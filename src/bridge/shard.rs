@@ -32,12 +32,22 @@ pub struct NotAShard;
 impl Shard {
     /// Whether a plug is this shard's. Of all shards with one `count` exactly one says so.
     pub fn owns(self, mac: Mac) -> bool {
-        owner(mac.number(), self.count) == self.number
+        self.is_heaviest(mac.number())
     }
 
     /// The same for a plug of which nothing is known but what the configuration calls its host.
     pub fn speaks_for(self, host: &str) -> bool {
-        owner(fnv1a(host.as_bytes()), self.count) == self.number
+        self.is_heaviest(fnv1a(host.as_bytes()))
+    }
+
+    /// Of those that weigh the same the first counts. Whoever is not the heaviest is outweighed by one of the first few
+    /// others, mostly, so that asking for a hundred shards costs little more than asking for one.
+    fn is_heaviest(self, key: u64) -> bool {
+        let own = weight(key, self.number);
+        (1..=self.count).all(|number| match number < self.number {
+            true => weight(key, number) < own,
+            false => weight(key, number) <= own,
+        })
     }
 
     /// Whether a shard can have this number.
@@ -63,12 +73,6 @@ impl Shard {
             format!("expected a host name that ends in a number below {count}, as a StatefulSet's pod has; this is {name:?}")
         })
     }
-}
-
-/// The heaviest shard, from 1 to `count`; the first of those that weigh the same.
-pub fn owner(key: u64, count: u32) -> u32 {
-    let heaviest = (1..=count).max_by_key(|number| (weight(key, *number), u32::MAX - number));
-    heaviest.unwrap_or(1)
 }
 
 fn weight(key: u64, number: u32) -> u64 {
@@ -121,6 +125,11 @@ mod tests {
 
     fn mac(number: u64) -> Mac {
         format!("{:012x}", 0x50c7_bf00_0000 + number).parse().unwrap()
+    }
+
+    /// As it is defined: the heaviest shard, and the first of those that weigh the same.
+    fn owner(key: u64, count: u32) -> u32 {
+        (1..=count).max_by_key(|number| (weight(key, *number), u32::MAX - number)).unwrap()
     }
 
     /// What shards of every version agree on: these numbers never change.

@@ -402,6 +402,7 @@ mod tests {
         ] {
             assert_eq!(shard.parse(topic), expected, "{topic}");
         }
+        assert_eq!(shard.filters().len(), 12, "as docs/scale.md says");
         assert!(shard.is_devices("kasa/bridge/shard-4/devices") && shard.is_devices("kasa/bridge/devices"));
         assert!(
             shard.is_bridge_state("kasa/bridge/shard-4/state") && shard.is_bridge_state("kasa/bridge/state")

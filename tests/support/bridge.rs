@@ -140,14 +140,16 @@ impl Program {
             });
             // Dropped as this closure ends, however it does.
             let _said = said;
-            let mut line = String::new();
+            let (mut line, mut all) = (String::new(), String::new());
             let mut reader = BufReader::with_capacity(1, output);
             loop {
                 line.clear();
-                assert!(reader.read_line(&mut line).unwrap() > 0, "the program ended without saying it");
+                let is_end = reader.read_line(&mut line).unwrap() == 0;
+                assert!(!is_end, "the program ended without saying it, but this:\n{all}");
                 if fits(&line) {
                     return line;
                 }
+                all.push_str(&line);
             }
         })
     }

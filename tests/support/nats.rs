@@ -1,4 +1,4 @@
-//! A cluster of three nats-servers with MQTT and JetStream, on free ports of loopback.
+//! A cluster of three nats-servers with MQTT and JetStream, on loopback addresses of their own.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::DEADLINE;
 use super::watcher::Watcher;
-use super::{port, soon};
 
 pub const NODES: usize = 3;
 
@@ -22,7 +22,8 @@ impl Nats {
     /// All nodes, once each of them takes MQTT clients.
     pub async fn start() -> Nats {
         let folder = TempDir::new().unwrap();
-        let [mqtt, clients, cluster] = [(); 3].map(|()| [(); NODES].map(|()| port::unused()));
+        let [mqtt, clients, cluster] =
+            [1883, 4222, 6222].map(|port| [0, 1, 2].map(|node| address(node, port)));
         let routes: Vec<String> = cluster.iter().map(|address| format!("\"nats://{address}\"")).collect();
         for node in 0..NODES {
             let store = folder.path().join(format!("store-{node}"));
@@ -52,6 +53,11 @@ impl Nats {
         self.mqtt[node]
     }
 
+    /// Where its logs are, and others may be.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Ends a node without a word.
     pub fn kill(&mut self, node: usize) {
         if let Some(mut child) = self.nodes[node].take() {
@@ -78,17 +84,22 @@ impl Nats {
 
     /// It refuses clients until the cluster has a leader.
     async fn serves(&self, node: usize) {
-        soon("a node of the cluster", async {
-            loop {
-                let watcher = Watcher::connect(self.mqtt[node]).await;
-                if !watcher.log.borrow().ended {
-                    return;
-                }
+        let serves = async {
+            while Watcher::connect(self.mqtt[node]).await.log.borrow().ended {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-        })
-        .await;
+        };
+        if tokio::time::timeout(DEADLINE, serves).await.is_err() {
+            let log = std::fs::read_to_string(self.folder.path().join(format!("{node}.log"))).unwrap();
+            panic!("waited in vain for node {node} of the cluster; its log:\n{log}");
+        }
     }
+}
+
+/// Of a loopback address that only this process uses: while a node is dead, nobody else takes its ports.
+fn address(node: u8, port: u16) -> SocketAddr {
+    let [.., high, low] = std::process::id().to_be_bytes();
+    SocketAddr::from(([127, 80 + node, high, low], port))
 }
 
 impl Drop for Nats {

@@ -249,7 +249,7 @@ impl Core {
             warn!(
                 "another bridge publishes below the same base topic: give one of them another mqtt.base_topic"
             );
-            self.events.push_back(json!({"type": "rival", "instance": instance}));
+            self.tell_of(json!({"type": "rival", "instance": instance}));
             // So that it notices, too.
             self.projection.forget(Owner::Bridge, Role::State);
             self.projection.mark(Owner::Bridge, false);

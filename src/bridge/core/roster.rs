@@ -281,10 +281,15 @@ impl Core {
         }
     }
 
-    /// Tells of an event. Who does not listen misses it.
+    /// Tells of an event of a plug.
     pub(super) fn tell(&mut self, event: &Event, mac: Option<Mac>, name: Option<&str>) {
+        self.tell_of(event.render(mac.map(|mac| mac.hex()).as_deref(), name));
+    }
+
+    /// Tells of an event. Who does not listen misses it.
+    pub(super) fn tell_of(&mut self, event: Value) {
         match self.events.len() < super::EVENTS {
-            true => self.events.push_back(event.render(mac.map(|mac| mac.hex()).as_deref(), name)),
+            true => self.events.push_back(event),
             false => self.vitals.dropped += 1,
         }
     }

@@ -1,7 +1,7 @@
 //! One of several bridges that share the plugs: which plugs are served here, and what becomes of those that are not.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use humantime::format_rfc3339_millis;
 use serde_json::{Value, json};
@@ -183,34 +183,41 @@ impl Core {
     /// meanwhile learns that it was not heard.
     pub(super) fn tell_of_absence(&mut self, now: Instant) {
         if self.shards.is_some() && self.vitals.sessions > 1 {
+            let (looked, wall) = self.clock;
             let on_the_wall = |at: Instant| {
-                let at = self.settings.started + at.saturating_duration_since(self.began);
-                format_rfc3339_millis(at).to_string()
+                let at = wall + at.saturating_duration_since(looked) - looked.saturating_duration_since(at);
+                // A clock that was never set shows less than the time that has passed.
+                format_rfc3339_millis(at.max(SystemTime::UNIX_EPOCH)).to_string()
             };
             let (from, to) = (on_the_wall(self.heard_at), on_the_wall(now));
-            self.events.push_back(json!({"type": "away", "from": from, "to": to}));
+            self.tell_of(json!({"type": "away", "from": from, "to": to}));
         }
     }
 
-    /// Tells, once for each, of shards that count differently.
-    fn tell_of_disagreement(&mut self) {
+    /// Tells, once for each, of shards that count differently; and once more when the first plugs are known that both
+    /// claim, as when all of them are listed by host or are still to be found.
+    pub(super) fn tell_of_disagreement(&mut self) {
         let Some(shards) = &self.shards else { return };
         let own = shards.peers.own();
         for other in shards.peers.disagreeing().collect::<Vec<_>>() {
-            if self.warned.len() >= super::commands::WARNED_TOPICS
-                || !self.warned.insert(format!("shard {other}"))
-            {
+            let aside = self.shards.iter().flat_map(|shards| shards.aside.keys().copied());
+            let known = self.fleet.plugs().filter_map(|(_, plug)| plug.mac).chain(aside);
+            let both = known.filter(|mac| own.owns(*mac) && other.owns(*mac));
+            let both: Vec<String> = both.map(|mac| mac.hex()).collect();
+            if self.warned.len() >= super::commands::WARNED_TOPICS {
+                return;
+            }
+            let is_new = self.warned.insert(format!("shard {other}"));
+            let has_names = !both.is_empty() && self.warned.insert(format!("plugs of shard {other}"));
+            if !(is_new || has_names) {
                 continue;
             }
-            let aside = self.shards.iter().flat_map(|shards| shards.aside.keys().copied());
-            let claimed = self.fleet.plugs().filter_map(|(_, plug)| plug.mac).chain(aside);
-            let both: Vec<String> = claimed.filter(|mac| other.owns(*mac)).map(|mac| mac.hex()).collect();
             warn!(
                 shard = %own, %other, plugs = both.len(), first = both.first(),
                 "another shard counts differently: the one that counts fewer serves what both claim"
             );
             let ids: Vec<&String> = both.iter().take(NAMED).collect();
-            self.events.push_back(json!({"type": "shards_disagree", "shard": own.to_string(),
+            self.tell_of(json!({"type": "shards_disagree", "shard": own.to_string(),
                 "other": other.to_string(), "plugs": both.len(), "ids": ids}));
         }
     }

@@ -602,6 +602,63 @@ fn a_plug_that_another_shard_lists_is_left_to_it() {
     assert!(house.said.iter().all(|(topic, _)| !topic.contains("desk-lamp")), "{:?}", house.said);
 }
 
+/// A plug that is listed by its host is known by nobody when the other shard is first heard of.
+#[test]
+fn a_shard_that_counts_differently_is_named_again_with_the_plugs_that_both_claim() {
+    for (own, other, is_ours) in [("3/3", "1/2", false), ("1/2", "3/3", true)] {
+        let [shard, peer] = [own, other].map(|text| text.parse::<Shard>().unwrap());
+        assert!(shard.owns(hs110().mac) && peer.owns(hs110().mac));
+        let topic = |what: &str| format!("kasa/bridge/shard-{}/{what}", peer.number);
+        let mut house = House::of_shard(&[Some("desk-lamp")], Some(shard));
+        house.deliver(&topic("info"), &json!({"shard": other, "yields_to": [own]}).to_string(), true);
+        house.deliver(&topic("state"), "online", true);
+        let mut house = house.connected();
+        house.wait(5);
+        house.polled(hs110());
+        house.wait(5);
+        house.polled(hs110());
+        house.wait(100);
+        let events = house.heard(&format!("kasa/bridge/shard-{}/event", shard.number));
+        let events = events.iter().filter(|event| event.contains("shards_disagree"));
+        let events: Vec<Value> = events.map(|event| serde_json::from_str(event).unwrap()).collect();
+        let told = |plugs: usize, ids: &[String]| json!({"type": "shards_disagree", "shard": own, "other": other, "plugs": plugs, "ids": ids});
+        assert_eq!(events, [told(0, &[]), told(1, &[hs110().mac.hex()])]);
+        assert_eq!(house.retained.contains_key("kasa/desk-lamp"), is_ours);
+    }
+}
+
+/// By a clock that was wrong when the program started, as on a machine without a battery for it, and perhaps still is.
+#[test]
+fn an_absence_is_told_by_the_clock_as_it_is_now() {
+    for (clock, from, to) in [
+        (1_800_000_000, "2027-01-15T07:59:57.500Z", "2027-01-15T08:00:00.000Z"),
+        (1, "1970-01-01T00:00:00.000Z", "1970-01-01T00:00:01.000Z"),
+    ] {
+        let mut house = House::of_shard(&[], Some(speaker(true))).connected();
+        house.core.heard(house.now);
+        house.core.session_lost();
+        house.now += Duration::from_millis(2500);
+        house.core.clock(house.now, SystemTime::UNIX_EPOCH + Duration::from_secs(clock));
+        let mut house = house.connected();
+        let topic = house.core.settings.topics.bridge("event");
+        let [event] = &house.heard(&topic)[..] else { panic!("one event") };
+        let event: Value = serde_json::from_str(event).unwrap();
+        assert_eq!(event, json!({"type": "away", "from": from, "to": to}));
+    }
+}
+
+#[test]
+fn a_broker_that_ends_every_session_at_once_leaves_no_more_events_than_there_may_be() {
+    let mut house = House::of_shard(&[], Some(speaker(true)));
+    for _ in 0..3000 {
+        house.core.session_opened(house.now);
+        house.core.session_lost();
+    }
+    let house = house.connected();
+    let told = house.said.iter().filter(|(_, payload)| payload.contains(r#""away""#)).count();
+    assert_eq!(told, EVENTS);
+}
+
 /// Whoever looks on is told of each plug that changed, once, as it is when he takes it; where nobody does nothing is kept.
 #[test]
 fn whoever_looks_on_sees_each_plug_as_it_is_now() {
