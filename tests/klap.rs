@@ -57,10 +57,15 @@ fn ports(plug: &Simulator) -> Ports {
     Ports { discovery: plug.klap().unwrap().discovery.port(), http: 1 }
 }
 
+/// No answer here is late because of the plug, unless a test wants it to be.
+fn patient(plug: &Simulator) -> Settings {
+    Settings { timeout: Duration::from_secs(10), ..house::owner(plug.address(), SELDOM) }
+}
+
 fn settings(plug: &Simulator, account: Account) -> Settings {
     Settings {
         access: Access { accounts: [account].into(), ports: ports(plug), ..Access::default() },
-        ..house::owner(plug.address(), SELDOM)
+        ..patient(plug)
     }
 }
 
@@ -141,7 +146,7 @@ async fn a_plug_that_does_not_say_where_its_server_is_is_asked_at_the_usual_port
         let klap = plug.klap().unwrap();
         let ports = Ports { discovery: 1, http: klap.http.port() };
         let access = Access { accounts: [account("secret")].into(), ports, ..Access::default() };
-        let settings = Settings { access, ..house::owner(plug.address(), SELDOM) };
+        let settings = Settings { access, ..patient(&plug) };
         assert!(read(&mut Owner::new(&settings)).await.is_ok(), "{version:?}");
     }
 }
@@ -157,7 +162,7 @@ async fn a_wrong_announcement_of_the_version_does_no_harm() {
             let discovery = Discovery::start(FREE, vec![said]).await.unwrap();
             let ports = Ports { discovery: discovery.address().port(), http: 1 };
             let access = Access { accounts: [account("secret")].into(), ports, ..Access::default() };
-            let settings = Settings { access, ..house::owner(plug.address(), SELDOM) };
+            let settings = Settings { access, ..patient(&plug) };
             let reading = read(&mut Owner::new(&settings)).await.unwrap();
             assert_eq!(reading.protocol, protocol, "{version:?} {scheme:?}");
         }
@@ -178,7 +183,7 @@ async fn what_announces_neither_version_is_not_asked() {
         let discovery = Discovery::start(FREE, vec![said]).await.unwrap();
         let ports = Ports { discovery: discovery.address().port(), http };
         let access = Access { accounts: [account("secret")].into(), ports, ..Access::default() };
-        let settings = Settings { access, ..house::owner(plug.address(), SELDOM) };
+        let settings = Settings { access, ..patient(&plug) };
         match read(&mut Owner::new(&settings)).await {
             Err(Error::Connect(_)) if !is_unsupported => {}
             Err(Error::Unsupported(_)) if is_unsupported => {}
@@ -195,7 +200,7 @@ async fn the_plugs_own_account_is_tried_and_then_ours() {
         let plug = plug("HS100-G3", behaviour(version)).await;
         for accounts in [[theirs.clone(), account("secret")], [account("secret"), theirs.clone()]] {
             let access = Access { accounts: accounts.into(), ports: ports(&plug), ..Access::default() };
-            let settings = Settings { access, ..house::owner(plug.address(), SELDOM) };
+            let settings = Settings { access, ..patient(&plug) };
             assert!(read(&mut Owner::new(&settings)).await.is_ok(), "{version:?}");
         }
     }
@@ -253,8 +258,12 @@ async fn every_fault_is_an_error_and_passes() {
     for (version, _) in VERSIONS {
         for (reply, fits) in faults {
             let plug = plug("HS110-G3", Behaviour { reply, ..behaviour(version) }).await;
-            let settings =
-                Settings { timeout: Duration::from_millis(500), ..settings(&plug, account("secret")) };
+            // Where there is nothing to wait for, no longer than a busy machine needs.
+            let is_silent = matches!(reply, Reply::Silence | Reply::Lost);
+            let mut settings = settings(&plug, account("secret"));
+            if is_silent {
+                settings.timeout = Duration::from_millis(1500);
+            }
             let mut owner = Owner::new(&settings);
             let error = read(&mut owner).await.unwrap_err();
             assert!(fits(&error) && error.is_contact_failure(), "{reply:?}: {error:?}");
