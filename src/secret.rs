@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
+use zeroize::Zeroizing;
 
 /// The password, from wherever it is. A file is read now, so that a changed one is used without a restart; the line end
 /// that editors leave is not part of it.
@@ -20,8 +21,9 @@ pub fn read(
 ) -> io::Result<Option<SecretString>> {
     let Some(path) = file.map(located) else { return Ok(inline.cloned()) };
     let text = fs::read_to_string(&path)
+        .map(Zeroizing::new)
         .map_err(|error| io::Error::new(error.kind(), format!("{key}: {}: {error}", path.display())))?;
-    let text = text.strip_suffix('\n').unwrap_or(&text);
+    let text = text.strip_suffix('\n').unwrap_or(text.as_str());
     Ok(Some(text.strip_suffix('\r').unwrap_or(text).into()))
 }
 

@@ -326,6 +326,61 @@ fn files_are_small() {
     }
 }
 
+/// Code without what stands in quotes.
+fn without_texts(code: &str) -> String {
+    let mut letters = code.chars().peekable();
+    let (mut rest, mut in_text) = (String::new(), false);
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' if in_text => drop(letters.next()),
+            // A quotation mark of its own, as in '"'.
+            '\'' if !in_text && letters.peek() == Some(&'"') => drop(letters.next()),
+            '"' => in_text = !in_text,
+            letter if !in_text => rest.push(letter),
+            _ => {}
+        }
+    }
+    rest
+}
+
+/// How a plug is spoken to is decided in the link, and told to people by a name. Beside it only those know of KLAP who
+/// look for plugs, who keep the account, and who simulate.
+#[test]
+fn nothing_above_the_link_asks_how_a_plug_is_spoken_to() {
+    const WHO_KNOWS: &[&str] =
+        &["plug::klap", "plug::link", "plug::protocol", "plug::scan", "sim", "cli::simulate"];
+    let (mut known, mut others) = (0, 0);
+    for source in sources() {
+        // The account's place, and the list of rooms, are no question.
+        let code = without_texts(&source.code).replace("klap::account::", "").replace("pub mod klap;", "");
+        let words = code.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+        let klap = words.filter(|word| word.to_lowercase().contains("klap")).count();
+        let xor = code.matches("Protocol::Xor").count();
+        match WHO_KNOWS.iter().any(|room| floor_is_in(&source.module, room)) {
+            true => known += klap,
+            false => {
+                others += 1;
+                assert_eq!((klap, xor), (0, 0), "{} asks how a plug is spoken to", source.module);
+            }
+        }
+    }
+    assert!(known > 50 && others > 80, "{known} words seen where they belong, {others} other files");
+}
+
+fn floor_is_in(module: &str, room: &str) -> bool {
+    module.strip_prefix(room).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+/// A password leaves its wrapping where it is used, and nowhere else.
+#[test]
+fn secrets_are_taken_out_only_where_they_are_used() {
+    const USES: &[&str] = &["broker::users", "http::access", "mqtt::connection", "plug::klap::account"];
+    let exposing = sources().into_iter().filter(|source| source.code.contains("expose_secret()"));
+    let mut modules: Vec<String> = exposing.map(|source| source.module).collect();
+    modules.sort();
+    assert_eq!(modules, USES);
+}
+
 /// Nothing is handed to a shell, or to any other program.
 #[test]
 fn no_program_is_started() {

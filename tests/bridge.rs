@@ -7,21 +7,64 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use kasa2mqtt::app::Ended;
+use kasa2mqtt::sim::behaviour::Klap;
 use kasa2mqtt::sim::server::{Behaviour, Reply, Simulator};
 use serde_json::{Value, json};
 use support::bridge::{Bridge, Program};
 use support::broker::AnyBroker;
-use support::house::{config, plugs};
+use support::house::{Way, plugs};
 use support::soon;
 use support::watcher::Watcher;
 
 against_both_brokers! {
+    with crate::support::house::Way::Xor;
     a_command_moves_the_relay_and_the_state_follows
     the_button_is_noticed_and_the_led_and_a_restart_obey
     each_plug_has_its_own_interval
     a_command_that_cannot_be_done_is_answered
-    killing_the_program_fires_the_will
-    a_terminated_program_says_goodbye
+    a_broker_that_lost_its_memory_is_told_everything
+    a_retained_command_switches_nothing
+    a_command_sent_while_the_bridge_was_away_is_not_run_later
+    a_restart_changes_no_discovery_payload
+    home_assistants_birth_is_answered
+    two_hundred_commands_at_once_all_arrive
+    a_restart_can_be_asked_for
+    the_broker_dies_again_and_again_under_commands
+}
+
+/// The real program, which reaches KLAP at the ports of real plugs only: tests/netns.rs.
+mod program {
+    use super::*;
+
+    against_both_brokers! {
+        killing_the_program_fires_the_will
+        a_terminated_program_says_goodbye
+    }
+}
+
+/// The whole once more with plugs that closed port 9999; to the broker that makes no difference.
+macro_rules! over_klap {
+    ($($name:ident)*) => {
+        mod klap_first {
+            use super::*;
+            $(#[tokio::test] async fn $name() {
+                super::$name(AnyBroker::embedded().await, Way::Klap(Klap::First)).await;
+            })*
+        }
+        mod klap_second {
+            use super::*;
+            $(#[tokio::test] async fn $name() {
+                super::$name(AnyBroker::embedded().await, Way::Klap(Klap::Second)).await;
+            })*
+        }
+    };
+}
+
+over_klap! {
+    a_command_moves_the_relay_and_the_state_follows
+    the_button_is_noticed_and_the_led_and_a_restart_obey
+    each_plug_has_its_own_interval
+    a_command_that_cannot_be_done_is_answered
     a_broker_that_lost_its_memory_is_told_everything
     a_retained_command_switches_nothing
     a_command_sent_while_the_bridge_was_away_is_not_run_later
@@ -52,10 +95,10 @@ fn transaction(id: impl Into<Value>) -> impl Fn(&str) -> bool {
     move |payload| serde_json::from_str::<Value>(payload).is_ok_and(|result| result["transaction"] == id)
 }
 
-async fn a_command_moves_the_relay_and_the_state_follows(broker: AnyBroker) {
-    let plugs = plugs(&["HS110-G1", "HS100-G2", "HS110-G3"]).await;
+async fn a_command_moves_the_relay_and_the_state_follows(broker: AnyBroker, way: Way) {
+    let plugs = way.plugs(&["HS110-G1", "HS100-G2", "HS110-G3"]).await;
     let watcher = watch(&broker).await;
-    let bridge = Bridge::start(config(Some(broker.address()), &plugs));
+    let bridge = Bridge::start(way.config(Some(broker.address()), &plugs));
     for (number, plug) in plugs.iter().enumerate() {
         let name = format!("kasa/plug-{number}");
         watcher.hear(&name, state("OFF")).await;
@@ -84,10 +127,10 @@ async fn a_command_moves_the_relay_and_the_state_follows(broker: AnyBroker) {
     assert_eq!(bridge.stop().await.unwrap(), Ended::Stopped);
 }
 
-async fn the_button_is_noticed_and_the_led_and_a_restart_obey(broker: AnyBroker) {
-    let plugs = plugs(&["HS110-G2"]).await;
+async fn the_button_is_noticed_and_the_led_and_a_restart_obey(broker: AnyBroker, way: Way) {
+    let plugs = way.plugs(&["HS110-G2"]).await;
     let watcher = watch(&broker).await;
-    let mut config = config(Some(broker.address()), &plugs);
+    let mut config = way.config(Some(broker.address()), &plugs);
     config.poll.interval = Duration::from_secs(1);
     let _bridge = Bridge::start(config);
     watcher.hear("kasa/plug-0", state("OFF")).await;
@@ -103,10 +146,10 @@ async fn the_button_is_noticed_and_the_led_and_a_restart_obey(broker: AnyBroker)
     soon("a restart", plugs[0].counts().wait_for(|counts| counts.reboots == 1)).await.unwrap();
 }
 
-async fn each_plug_has_its_own_interval(broker: AnyBroker) {
-    let plugs = plugs(&["HS100-G1", "HS100-G1"]).await;
+async fn each_plug_has_its_own_interval(broker: AnyBroker, way: Way) {
+    let plugs = way.plugs(&["HS100-G1", "HS100-G1"]).await;
     let watcher = watch(&broker).await;
-    let mut config = config(Some(broker.address()), &plugs);
+    let mut config = way.config(Some(broker.address()), &plugs);
     config.poll.interval = Duration::from_secs(3600);
     config.plug[1].interval = Some(Duration::from_secs(1));
     let _bridge = Bridge::start(config);
@@ -118,10 +161,10 @@ async fn each_plug_has_its_own_interval(broker: AnyBroker) {
     assert!(plugs[0].counts().borrow().requests <= 5);
 }
 
-async fn a_command_that_cannot_be_done_is_answered(broker: AnyBroker) {
-    let plugs = plugs(&["HS100-G3", "HS100-G3"]).await;
+async fn a_command_that_cannot_be_done_is_answered(broker: AnyBroker, way: Way) {
+    let plugs = way.plugs(&["HS100-G3", "HS100-G3"]).await;
     let watcher = watch(&broker).await;
-    let mut config = config(Some(broker.address()), &plugs);
+    let mut config = way.config(Some(broker.address()), &plugs);
     config.poll.timeout = Duration::from_secs(1);
     let _bridge = Bridge::start(config);
     watcher.hear("kasa/plug-0", state("OFF")).await;
@@ -130,13 +173,13 @@ async fn a_command_that_cannot_be_done_is_answered(broker: AnyBroker) {
         watcher.publish("kasa/plug-0/set", payload, false).await;
         watcher.hear("kasa/plug-0/result", |result| result.contains(code)).await;
     }
-    plugs[0].behave(Behaviour { refuse: true, ..Behaviour::default() }).await;
+    plugs[0].behave(Behaviour { refuse: true, ..way.behaviour() }).await;
     watcher.publish("kasa/plug-0/set", "ON", false).await;
     watcher.hear("kasa/plug-0/result", |result| result.contains("device_error")).await;
-    plugs[0].behave(Behaviour { reply: Reply::Silence, ..Behaviour::default() }).await;
+    plugs[0].behave(Behaviour { reply: Reply::Silence, ..way.behaviour() }).await;
     watcher.publish("kasa/plug-0/set", "ON", false).await;
     watcher.hear("kasa/plug-0/result", |result| result.contains("timeout")).await;
-    plugs[1].behave(Behaviour { deaf: true, ..Behaviour::default() }).await;
+    plugs[1].behave(Behaviour { deaf: true, ..way.behaviour() }).await;
     watcher.publish("kasa/plug-1/set", "ON", false).await;
     watcher.hear("kasa/plug-1/result", |result| result.contains(r#""offline""#)).await;
 }
@@ -172,10 +215,10 @@ async fn a_terminated_program_says_goodbye(broker: AnyBroker) {
     assert_eq!(watcher.on("kasa/bridge/state"), ["online", "offline"]);
 }
 
-async fn a_broker_that_lost_its_memory_is_told_everything(mut broker: AnyBroker) {
-    let plugs = plugs(&["HS110-G1", "HS100-G2"]).await;
+async fn a_broker_that_lost_its_memory_is_told_everything(mut broker: AnyBroker, way: Way) {
+    let plugs = way.plugs(&["HS110-G1", "HS100-G2"]).await;
     let first = watch(&broker).await;
-    let _bridge = Bridge::start(config(Some(broker.address()), &plugs));
+    let _bridge = Bridge::start(way.config(Some(broker.address()), &plugs));
     first.hear("kasa/plug-0", state("OFF")).await;
     first.hear("kasa/plug-1", state("OFF")).await;
     first
@@ -201,14 +244,14 @@ async fn topics(broker: &AnyBroker) -> Vec<String> {
     all.into_keys().collect()
 }
 
-async fn a_retained_command_switches_nothing(broker: AnyBroker) {
-    let plugs = plugs(&["HS100-G1"]).await;
+async fn a_retained_command_switches_nothing(broker: AnyBroker, way: Way) {
+    let plugs = way.plugs(&["HS100-G1"]).await;
     let watcher = watch(&broker).await;
     watcher.publish("kasa/plug-0/set", "ON", true).await;
-    let bridge = Bridge::start(config(Some(broker.address()), &plugs));
+    let bridge = Bridge::start(way.config(Some(broker.address()), &plugs));
     watcher.hear("kasa/plug-0", state("OFF")).await;
     bridge.stop().await.unwrap();
-    let bridge = Bridge::start(config(Some(broker.address()), &plugs));
+    let bridge = Bridge::start(way.config(Some(broker.address()), &plugs));
     // A command that is one, to know that the retained one was seen before it.
     let from = watcher.mark();
     watcher.hear_after(from, "kasa/bridge/state", |payload| payload == "online").await;
@@ -219,10 +262,10 @@ async fn a_retained_command_switches_nothing(broker: AnyBroker) {
     assert_eq!(plugs[0].counts().borrow().relay_commands, 0);
 }
 
-async fn a_command_sent_while_the_bridge_was_away_is_not_run_later(broker: AnyBroker) {
-    let plugs = plugs(&["HS100-G1"]).await;
+async fn a_command_sent_while_the_bridge_was_away_is_not_run_later(broker: AnyBroker, way: Way) {
+    let plugs = way.plugs(&["HS100-G1"]).await;
     let watcher = watch(&broker).await;
-    let mut config = config(Some(broker.address()), &plugs);
+    let mut config = way.config(Some(broker.address()), &plugs);
     config.mqtt.client_id = Some("the-same-each-time".into());
     let bridge = Bridge::start(config.clone());
     watcher.hear("kasa/plug-0", state("OFF")).await;
@@ -237,13 +280,13 @@ async fn a_command_sent_while_the_bridge_was_away_is_not_run_later(broker: AnyBr
     assert_eq!(plugs[0].counts().borrow().relay_commands, 0);
 }
 
-async fn a_restart_changes_no_discovery_payload(broker: AnyBroker) {
-    let plugs = plugs(&["HS110-G1", "HS100-G2", "HS110-G3"]).await;
+async fn a_restart_changes_no_discovery_payload(broker: AnyBroker, way: Way) {
+    let plugs = way.plugs(&["HS110-G1", "HS100-G2", "HS110-G3"]).await;
     let watcher = watch(&broker).await;
     let mut runs: Vec<BTreeMap<String, String>> = Vec::new();
     for _ in 0..2 {
         let from = watcher.mark();
-        let bridge = Bridge::start(config(Some(broker.address()), &plugs));
+        let bridge = Bridge::start(way.config(Some(broker.address()), &plugs));
         for name in ["kasa/plug-0", "kasa/plug-1", "kasa/plug-2"] {
             watcher.hear_after(from, name, state("OFF")).await;
         }
@@ -254,11 +297,11 @@ async fn a_restart_changes_no_discovery_payload(broker: AnyBroker) {
     assert_eq!(runs[0], runs[1]);
 }
 
-async fn home_assistants_birth_is_answered(broker: AnyBroker) {
-    let plugs = plugs(&["HS110-G1"]).await;
+async fn home_assistants_birth_is_answered(broker: AnyBroker, way: Way) {
+    let plugs = way.plugs(&["HS110-G1"]).await;
     let watcher = watch(&broker).await;
     watcher.subscribe("homeassistant/device/+/config").await;
-    let _bridge = Bridge::start(config(Some(broker.address()), &plugs));
+    let _bridge = Bridge::start(way.config(Some(broker.address()), &plugs));
     watcher.hear("kasa/plug-0", state("OFF")).await;
     let from = watcher.mark();
     watcher.publish("homeassistant/status", "online", false).await;
@@ -268,14 +311,14 @@ async fn home_assistants_birth_is_answered(broker: AnyBroker) {
     watcher.hear_after(from, "kasa/plug-0", |_| true).await;
 }
 
-async fn two_hundred_commands_at_once_all_arrive(broker: AnyBroker) {
+async fn two_hundred_commands_at_once_all_arrive(broker: AnyBroker, way: Way) {
     let mut models = ["HS100-G1", "HS110-G2", "HS110-G3", "HS100-G3"].repeat(50);
     models.push("HS100-G1");
-    let plugs = plugs(&models).await;
+    let plugs = way.plugs(&models).await;
     // The last one takes connections and never answers.
-    plugs[200].behave(Behaviour { reply: Reply::Silence, ..Behaviour::default() }).await;
+    plugs[200].behave(Behaviour { reply: Reply::Silence, ..way.behaviour() }).await;
     let watcher = watch(&broker).await;
-    let _bridge = Bridge::start(config(Some(broker.address()), &plugs));
+    let _bridge = Bridge::start(way.config(Some(broker.address()), &plugs));
     for number in 0..200 {
         watcher.hear(&format!("kasa/plug-{number}"), state("OFF")).await;
     }
@@ -297,10 +340,10 @@ async fn two_hundred_commands_at_once_all_arrive(broker: AnyBroker) {
     }
 }
 
-async fn a_restart_can_be_asked_for(broker: AnyBroker) {
-    let plugs = plugs(&["HS100-G1"]).await;
+async fn a_restart_can_be_asked_for(broker: AnyBroker, way: Way) {
+    let plugs = way.plugs(&["HS100-G1"]).await;
     let watcher = watch(&broker).await;
-    let mut bridge = Bridge::start(config(Some(broker.address()), &plugs));
+    let mut bridge = Bridge::start(way.config(Some(broker.address()), &plugs));
     watcher.hear("kasa/plug-0", state("OFF")).await;
     watcher.publish("kasa/bridge/request/restart", r#"{"transaction":"r"}"#, false).await;
     watcher.hear("kasa/bridge/response/restart", transaction("r")).await;
@@ -309,10 +352,10 @@ async fn a_restart_can_be_asked_for(broker: AnyBroker) {
 
 /// The client crate's known ways to hang or to lose messages on a reconnect all need a broker that goes away with
 /// messages in flight.
-async fn the_broker_dies_again_and_again_under_commands(mut broker: AnyBroker) {
+async fn the_broker_dies_again_and_again_under_commands(mut broker: AnyBroker, way: Way) {
     let models = ["HS110-G3"; 20];
-    let plugs = plugs(&models).await;
-    let mut config = config(Some(broker.address()), &plugs);
+    let plugs = way.plugs(&models).await;
+    let mut config = way.config(Some(broker.address()), &plugs);
     config.poll.interval = Duration::from_secs(1);
     let _bridge = Bridge::start(config);
     let mut on = false;

@@ -3,56 +3,33 @@
 
 mod support;
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use kasa2mqtt::cli::simulate::mac;
 use kasa2mqtt::config::Config;
-use kasa2mqtt::plug::klap::account::Account;
-use kasa2mqtt::plug::link::Ports;
 use kasa2mqtt::plug::scan::target::Target;
 use kasa2mqtt::sim::behaviour::{Behaviour, Klap};
-use kasa2mqtt::sim::model::Model;
-use kasa2mqtt::sim::plug::SimPlug;
-use kasa2mqtt::sim::server::{KlapAddresses, Simulator};
+use kasa2mqtt::sim::server::Simulator;
 use serde_json::{Value, json};
 use support::bridge::Bridge;
 use support::broker::AnyBroker;
-use support::house;
+use support::house::{self, Way};
+use support::soon;
 use support::watcher::Watcher;
 
 const MODELS: [&str; 3] = ["HS110-G3", "HS100-G3", "HS300"];
 
-/// Plugs that speak this version, each at an address of its own, as real ones; and where they say so.
-async fn plugs(klap: Klap) -> (Vec<Simulator>, Ports) {
-    let mut plugs: Vec<Simulator> = Vec::new();
-    for (number, model) in (0u8..).zip(MODELS) {
-        let behaviour = Behaviour {
-            klap: Some(klap),
-            account: Some("me@example.org:secret".into()),
-            ..Behaviour::default()
-        };
-        let plug = SimPlug::new(Model::named(model).unwrap(), &format!("Plug {number}"), mac(number.into()));
-        let free = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 1 + number), 0));
-        let port = plugs.first().map_or(0, |first| first.klap().unwrap().discovery.port());
-        let addresses = KlapAddresses { http: free, discovery: SocketAddr::new(free.ip(), port) };
-        let plug = plug.with(behaviour);
-        plugs.push(Simulator::start_on(plug, free, addresses, SystemTime::now()).await.unwrap());
-    }
-    let discovery = plugs[0].klap().unwrap().discovery.port();
-    (plugs, Ports { discovery, http: 1 })
+/// Plugs that speak this version.
+async fn plugs(klap: Klap) -> Vec<Simulator> {
+    Way::Klap(klap).plugs(&MODELS).await
 }
 
-fn config(broker: &AnyBroker, plugs: &[Simulator], ports: Ports, password: &str) -> Config {
-    let mut config = house::config(Some(broker.address()), plugs);
+/// The bridge of `all`, which lists only these.
+fn config(broker: &AnyBroker, all: &[Simulator], listed: &[Simulator], password: &str) -> Config {
+    let mut config = Way::Klap(Klap::First).config(Some(broker.address()), all);
+    config.plug = listed.iter().map(|plug| house::plug(plug.address())).collect();
     config.poll.interval = Duration::from_secs(1);
     config.poll.timeout = Duration::from_secs(2);
-    config.kasa = Account {
-        username: Some("me@example.org".into()),
-        password: Some(password.into()),
-        ..Account::default()
-    };
-    config.ports = ports;
+    config.kasa.password = Some(password.into());
     config
 }
 
@@ -71,10 +48,24 @@ fn state(on: &'static str) -> impl Fn(&str) -> bool {
     move |payload| value(payload)["state"] == on
 }
 
+/// A plug that failed a moment ago is not asked again at once, so whoever wants it back asks until it answers.
+async fn ask_until_it_answers(watcher: &Watcher, name: &str) {
+    let asking = async {
+        loop {
+            let from = watcher.mark();
+            watcher.publish(&format!("{name}/get"), "", false).await;
+            let result = watcher.hear_after(from, &format!("{name}/result"), |_| true).await;
+            if result.payload.contains(r#""ok":true"#) {
+                return;
+            }
+        }
+    };
+    soon("the plug to answer", asking).await;
+}
+
 /// A restart, a plug that refuses, and one that is gone for a while.
 async fn troubles_are_answered(klap: Klap, first: &Simulator, second: &Simulator, watcher: &Watcher) {
-    let account = Some("me@example.org:secret".to_string());
-    let habits = || Behaviour { klap: Some(klap), account: account.clone(), ..Behaviour::default() };
+    let habits = || Way::Klap(klap).behaviour();
     let from = watcher.mark();
     watcher.publish("kasa/plug-0/set/reboot", "PRESS", false).await;
     watcher.hear_after(from, "kasa/plug-0/result", |result| result.contains(r#""ok":true"#)).await;
@@ -89,15 +80,15 @@ async fn troubles_are_answered(klap: Klap, first: &Simulator, second: &Simulator
     watcher.hear_after(from, "kasa/plug-1/availability", |payload| payload == "offline").await;
     first.behave(habits()).await;
     second.behave(habits()).await;
-    watcher.publish("kasa/plug-1/get", "", false).await;
+    ask_until_it_answers(watcher, "kasa/plug-1").await;
     watcher.hear_after(from, "kasa/plug-1/availability", |payload| payload == "online").await;
 }
 
 async fn commands_and_presses_arrive(klap: Klap, protocol: &str) {
-    let (plugs, ports) = plugs(klap).await;
+    let plugs = plugs(klap).await;
     let broker = AnyBroker::embedded().await;
     let watcher = watch(&broker).await;
-    let bridge = Bridge::start(config(&broker, &plugs, ports, "secret"));
+    let bridge = Bridge::start(config(&broker, &plugs, &plugs, "secret"));
     for (number, plug) in plugs.iter().enumerate() {
         let name = format!("kasa/plug-{number}");
         watcher.hear(&name, state("OFF")).await;
@@ -132,7 +123,7 @@ async fn commands_and_presses_arrive(klap: Klap, protocol: &str) {
     let before = watcher.on(&config_topic).last().unwrap().clone();
     bridge.stop().await.unwrap();
     let from = watcher.mark();
-    let _bridge = Bridge::start(config(&broker, &plugs, ports, "secret"));
+    let _bridge = Bridge::start(config(&broker, &plugs, &plugs, "secret"));
     watcher.hear_after(from, "kasa/plug-0/availability", |payload| payload == "online").await;
     assert!(watcher.on(&config_topic).iter().all(|payload| *payload == before || payload.is_empty()));
 }
@@ -149,17 +140,21 @@ async fn commands_and_presses_arrive_over_the_second_version() {
 
 #[tokio::test]
 async fn a_plug_that_changes_its_protocol_stays_online_and_obeys() {
-    let (plugs, ports) = plugs(Klap::Second).await;
+    let plugs = plugs(Klap::Second).await;
     let broker = AnyBroker::embedded().await;
     let watcher = watch(&broker).await;
-    let _bridge = Bridge::start(config(&broker, &plugs[..1], ports, "secret"));
+    let _bridge = Bridge::start(config(&broker, &plugs, &plugs[..1], "secret"));
     watcher.hear("kasa/plug-0", state("OFF")).await;
-    for (klap, from, to) in [(None, "klap v2", "xor"), (Some(Klap::First), "xor", "klap")] {
+    for (klap, from, to, remedy) in [
+        (None, "klap v2", "xor", "keep the plug from the internet"),
+        (Some(Klap::First), "xor", "klap", "Third-Party Compatibility"),
+    ] {
         let mark = watcher.mark();
         plugs[0].speak(klap).await;
         let is_told = |payload: &str| {
             let event = value(payload);
-            event["type"] == "protocol_changed" && event["from"] == from && event["to"] == to
+            let remedy = event["reason"].as_str().is_some_and(|reason| reason.contains(remedy));
+            event["type"] == "protocol_changed" && event["from"] == from && event["to"] == to && remedy
         };
         watcher.hear_after(mark, "kasa/bridge/event", is_told).await;
         for on in ["ON", "OFF"] {
@@ -172,10 +167,10 @@ async fn a_plug_that_changes_its_protocol_stays_online_and_obeys() {
 
 #[tokio::test]
 async fn a_wrong_password_is_told_once_and_ends_with_offline() {
-    let (plugs, ports) = plugs(Klap::First).await;
+    let plugs = plugs(Klap::First).await;
     let broker = AnyBroker::embedded().await;
     let watcher = watch(&broker).await;
-    let mut config = config(&broker, &plugs[..2], ports, "wrong");
+    let mut config = config(&broker, &plugs, &plugs[..2], "wrong");
     // The second plug is of an account of its own.
     config.plug[0].name = Some("theirs".into());
     config.plug[1].username = Some("me@example.org".into());
@@ -183,9 +178,15 @@ async fn a_wrong_password_is_told_once_and_ends_with_offline() {
     let _bridge = Bridge::start(config);
     let is_failed = |payload: &str| value(payload)["type"] == "auth_failed";
     let event = watcher.hear("kasa/bridge/event", is_failed).await.payload;
-    assert!(event.contains("kasa.username"), "{event}");
+    assert!(event.contains("kasa.username") && event.contains("Third-Party Compatibility"), "{event}");
     watcher.hear("kasa/plug-1", state("OFF")).await;
     watcher.hear("kasa/theirs/availability", |payload| payload == "offline").await;
+    let tells_why = |payload: &str| {
+        let theirs = &value(payload)[0];
+        let trouble = theirs["trouble"].as_str().unwrap_or_default();
+        theirs["availability"] == "offline" && trouble.contains("kasa.username")
+    };
+    watcher.hear("kasa/bridge/devices", tells_why).await;
     watcher.publish("kasa/theirs/set", "ON", false).await;
     watcher.hear("kasa/theirs/result", |payload| payload.contains("offline")).await;
     let told = watcher.on("kasa/bridge/event").iter().filter(|payload| is_failed(payload)).count();
@@ -195,16 +196,37 @@ async fn a_wrong_password_is_told_once_and_ends_with_offline() {
     assert!(!everything.iter().flatten().any(|payload| payload.contains("example.org")));
     // The port is opened in the app.
     plugs[0].speak(None).await;
-    watcher.publish("kasa/theirs/get", "", false).await;
+    ask_until_it_answers(&watcher, "kasa/theirs").await;
     watcher.hear("kasa/theirs/availability", |payload| payload == "online").await;
 }
 
 #[tokio::test]
+async fn a_corrected_password_file_brings_the_plug_back_at_the_next_attempt() {
+    for klap in [Klap::First, Klap::Second] {
+        let plugs = plugs(klap).await;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password");
+        std::fs::write(&file, "wrong\n").unwrap();
+        let broker = AnyBroker::embedded().await;
+        let watcher = watch(&broker).await;
+        let mut config = config(&broker, &plugs, &plugs[1..2], "");
+        (config.kasa.password, config.kasa.password_file) = (None, Some(file.clone()));
+        config.plug[0].name = Some("lamp".into());
+        let _bridge = Bridge::start(config);
+        watcher.hear("kasa/bridge/event", |payload| value(payload)["type"] == "auth_failed").await;
+        assert_eq!(plugs[1].counts().borrow().handshakes, 1);
+        std::fs::write(&file, "secret\n").unwrap();
+        watcher.hear("kasa/lamp", state("OFF")).await;
+        assert_eq!(plugs[1].counts().borrow().handshakes, 2, "the first attempt after that");
+    }
+}
+
+#[tokio::test]
 async fn a_plug_that_a_search_finds_is_served() {
-    let (plugs, ports) = plugs(Klap::Second).await;
+    let plugs = plugs(Klap::Second).await;
     let broker = AnyBroker::embedded().await;
     let watcher = watch(&broker).await;
-    let mut config = config(&broker, &[], ports, "secret");
+    let mut config = config(&broker, &plugs, &[], "secret");
     config.scan.enabled = true;
     config.scan.targets = vec![Target::Host(plugs[1].address().to_string().parse().unwrap())];
     let _bridge = Bridge::start(config);

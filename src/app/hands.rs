@@ -47,7 +47,7 @@ impl Hands {
         Hands {
             poll: config.poll.clone(),
             access: Access {
-                account: config.kasa.clone(),
+                accounts: [config.kasa.clone()].into(),
                 ports: config.ports,
                 room: Arc::new(descriptors::room()),
             },
@@ -111,9 +111,12 @@ impl Hands {
             Some(listed) => Some(listed) == mac,
             None => plug.host.as_ref() == Some(address),
         };
-        let own = self.exceptions.iter().find(is_meant).map(Plug::account);
-        let access = self.access.clone();
-        Access { account: own.unwrap_or(access.account), ..access }
+        let mut access = self.access.clone();
+        if let Some(plug) = self.exceptions.iter().find(is_meant) {
+            // A plug of somebody else's that was set up anew may be one of ours.
+            access.accounts = [plug.account()].into_iter().chain(access.accounts.iter().cloned()).collect();
+        }
+        access
     }
 
     pub fn post(&self, no: PlugNo, post: Post) {

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::plug::protocol::Protocol;
+
 /// Something that happened to a plug.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -18,9 +20,9 @@ pub enum Event {
     /// Its firmware speaks another protocol than before.
     ProtocolChanged {
         /// Before.
-        from: &'static str,
+        from: Protocol,
         /// From now on.
-        to: &'static str,
+        to: Protocol,
     },
     /// It was found at another address.
     Moved {
@@ -46,8 +48,9 @@ impl Event {
             Event::Added | Event::Removed | Event::Online => {}
             Event::Offline(reason) | Event::AuthFailed(reason) => event["reason"] = reason.as_str().into(),
             Event::ProtocolChanged { from, to } => {
-                event["from"] = (*from).into();
-                event["to"] = (*to).into();
+                event["from"] = from.name().into();
+                event["to"] = to.name().into();
+                event["reason"] = to.news_since(*from).into();
             }
             Event::Moved { from, to } | Event::Renamed { from, to } => {
                 event["from"] = from.as_str().into();
@@ -74,6 +77,7 @@ impl Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plug::error::Error;
 
     #[test]
     fn an_event_says_who_and_what() {
@@ -84,5 +88,24 @@ mod tests {
         );
         let offline = Event::Offline("no answer within 5s".into());
         assert_eq!(offline.render(None, Some("lamp"))["reason"], "no answer within 5s");
+    }
+
+    /// homeassistant.md 6, row 21: whoever reads it knows what to do.
+    #[test]
+    fn what_firmware_took_away_is_told_with_the_remedy_in_one_sentence() {
+        use Protocol::{Klap, Klap2, Xor};
+        let reason = |event: Event| event.render(None, None)["reason"].as_str().unwrap().to_string();
+        let changed = |from, to| reason(Event::ProtocolChanged { from, to });
+        let failed = reason(Event::AuthFailed(Error::Auth.to_string()));
+        for (told, words) in [
+            (failed, &["kasa.username", "kasa.password", "Third-Party Compatibility", "internet"][..]),
+            (changed(Xor, Klap), &["Third-Party Compatibility", "internet"]),
+            (changed(Xor, Klap2), &["Third-Party Compatibility", "internet"]),
+            (changed(Klap2, Xor), &["no account is needed", "internet"]),
+            (changed(Klap, Klap2), &["nothing needs to be done", "internet"]),
+        ] {
+            assert!(words.iter().all(|word| told.contains(word)), "{told}");
+            assert!(!told.contains(". ") && !told.contains('\n'), "one sentence: {told}");
+        }
     }
 }

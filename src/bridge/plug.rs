@@ -229,7 +229,7 @@ impl Plug {
                 outcome.listed |= identity(shown) != identity(&reading);
                 let (from, to) = (shown.protocol, reading.protocol);
                 if from != to {
-                    outcome.events.push(Event::ProtocolChanged { from: from.name(), to: to.name() });
+                    outcome.events.push(Event::ProtocolChanged { from, to });
                 }
                 outcome.again = heartbeat.is_some_and(|heartbeat| shown_for >= heartbeat);
                 outcome.again

@@ -183,7 +183,7 @@ fn settings(arguments: &Plug) -> Settings {
     Settings {
         host: arguments.host.host.clone(),
         port: arguments.host.port,
-        access: Access { account, ..Access::default() },
+        access: Access { accounts: [account].into(), ..Access::default() },
         mac: None,
         interval: Duration::from_secs(5),
         energy_interval: Duration::from_secs(60),

@@ -50,7 +50,8 @@ pub enum Error {
     /// The plug speaks KLAP and knows neither the configured account nor one that firmware has built in.
     #[error(
         "the plug wants the account that it was set up with: give its e-mail address and password, as in the Kasa app, \
-         as kasa.username and kasa.password"
+         as kasa.username and kasa.password, or open port 9999 again, in the app by Me > Settings > Third-Party \
+         Compatibility, off and on, and keep the plug from the internet, so that no update of the firmware closes it"
     )]
     Auth,
     /// The plug has ended the session, as it does when another client begins one. The request was not carried out.

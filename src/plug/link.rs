@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 
 use super::client::Client;
 use super::error::{Error, unsupported};
-use super::klap::account::Account;
+use super::klap::account::{Account, auths};
 use super::klap::auth::Auth;
 use super::klap::http::Http;
 use super::klap::parts::parts;
@@ -33,8 +33,8 @@ const REFUSED: Duration = Duration::from_secs(300);
 /// What it takes to reach a plug, beside its address.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
-    /// The account that it was set up with, in case its firmware closed port 9999.
-    pub account: Account,
+    /// The accounts that it may have been set up with, in case its firmware closed port 9999; the likeliest first.
+    pub accounts: Arc<[Account]>,
     /// Where it listens then.
     pub ports: Ports,
     /// Where its connection finds room.
@@ -269,7 +269,7 @@ impl Link {
 
     /// The plug is there, and `closed` is what its port 9999 said.
     async fn contact_klap(&mut self, closed: io::Error) -> Result<Transport, Error> {
-        let auths = self.access.account.auths().map_err(|error| Error::Connect(error.to_string()))?;
+        let auths = auths(&self.access.accounts).map_err(|error| Error::Connect(error.to_string()))?;
         if self.refused.as_ref().is_some_and(|(until, refused)| Instant::now() < *until && *refused == auths)
         {
             return Err(Error::Auth);

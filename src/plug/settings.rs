@@ -87,13 +87,13 @@ pub struct Plug {
     /// Overrides [`Poll::interval`].
     #[serde(default, with = "humantime_serde")]
     pub interval: Option<Duration>,
-    /// Overrides [`Account::username`].
+    /// E-mail address of an account of its own, tried before that of `[kasa]`.
     #[serde(default)]
     pub username: Option<SecretString>,
-    /// Overrides [`Account::password`].
+    /// Its password.
     #[serde(default)]
     pub password: Option<SecretString>,
-    /// Overrides [`Account::password_file`].
+    /// File that holds the password; read at each handshake.
     #[serde(default)]
     pub password_file: Option<PathBuf>,
 }

@@ -81,6 +81,13 @@ pub struct Behaviour {
     /// Over KLAP, forget the session after each reply.
     #[arg(long)]
     pub forgets: bool,
+    /// Over KLAP, end each session after so much time; a day by default.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub session_life: Option<Duration>,
+    /// With --klap: open port 9999 instead, and close it again, every so often, as updates and Third-Party Compatibility
+    /// do.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub toggles: Option<Duration>,
     /// How long a restart takes.
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     pub boot: Duration,

@@ -35,6 +35,8 @@ pub struct Counts {
     pub reboots: u64,
     /// First handshakes of KLAP.
     pub handshakes: u64,
+    /// Requests of KLAP that belonged to no session: 403.
+    pub forbidden: u64,
 }
 
 pub(super) enum Ask {
@@ -78,6 +80,8 @@ pub(super) struct Host {
     plug: SimPlug,
     /// Made when it is first spoken to.
     klap: Option<Peer>,
+    /// When its session is over.
+    session_ends: Option<Duration>,
     life: watch::Sender<Life>,
     counts: watch::Sender<Counts>,
     relay: watch::Sender<bool>,
@@ -89,6 +93,9 @@ pub(super) struct Host {
     restart_at: Option<Duration>,
     back_at: Option<Duration>,
     watchdog: Option<Duration>,
+    toggle: Option<Duration>,
+    /// What it speaks again when port 9999 closes.
+    klap_then: Option<Klap>,
     /// One moment by both clocks, so that time never jumps.
     origin: (Instant, Duration),
 }
@@ -102,12 +109,15 @@ impl Host {
             relay: watch::Sender::new(plug.relay()),
             plug,
             klap: None,
+            session_ends: None,
             log: VecDeque::new(),
             watcher: None,
             recent: VecDeque::new(),
             restart_at: None,
             back_at: None,
             watchdog: None,
+            toggle: None,
+            klap_then: None,
             origin: (Instant::now(), wall),
         }
     }
@@ -155,6 +165,16 @@ impl Host {
                 bites => bites.or(Some(now + every)),
             },
         };
+        self.toggle = match self.plug.behaviour.toggles {
+            None => None,
+            Some(every) => match self.toggle {
+                Some(at) if at <= now => {
+                    self.open_or_close();
+                    Some(now + every)
+                }
+                at => at.or(Some(now + every)),
+            },
+        };
         if self.restart_at.take_if(|at| *at <= now).is_some() {
             self.leave(now, self.plug.behaviour.boot);
         }
@@ -164,7 +184,7 @@ impl Host {
         }
         self.plug.advance(now);
         self.show_relay();
-        let due = [self.plug.next_event(), self.restart_at, self.back_at, self.watchdog];
+        let due = [self.plug.next_event(), self.restart_at, self.back_at, self.watchdog, self.toggle];
         let due = due.into_iter().flatten().min()?;
         Some(self.origin.0 + due.saturating_sub(self.origin.1))
     }
@@ -184,19 +204,27 @@ impl Host {
         });
     }
 
+    /// Port 9999 opens, or closes again.
+    fn open_or_close(&mut self) {
+        let klap = std::mem::replace(&mut self.klap_then, self.plug.behaviour.klap);
+        self.behave(Behaviour { klap, ..self.plug.behaviour.clone() });
+    }
+
+    fn behave(&mut self, behaviour: Behaviour) {
+        let before = &self.plug.behaviour;
+        if (before.klap, &before.account) != (behaviour.klap, &behaviour.account) {
+            self.klap = None;
+        }
+        self.plug.behaviour = behaviour.clone();
+        self.life.send_modify(|life| life.behaviour = behaviour);
+    }
+
     fn heard(&mut self, ask: Ask) {
         let now = self.now();
         match ask {
             Ask::Connected => self.counts.send_modify(|counts| counts.connections += 1),
             Ask::Press(index, on) => self.plug.switch_outlet(index, on, now),
-            Ask::Behave(behaviour) => {
-                let before = &self.plug.behaviour;
-                if (before.klap, &before.account) != (behaviour.klap, &behaviour.account) {
-                    self.klap = None;
-                }
-                self.plug.behaviour = behaviour.clone();
-                self.life.send_modify(|life| life.behaviour = behaviour);
-            }
+            Ask::Behave(behaviour) => self.behave(behaviour),
             Ask::Change(change) => change(&mut self.plug),
             // Whoever asked may be gone.
             Ask::Look(reply) => drop(reply.send(self.plug.clone())),
@@ -210,16 +238,24 @@ impl Host {
     /// What the HTTP server answers; nothing where a plug answers nothing.
     fn post(&mut self, post: &Post, now: Duration) -> Option<klap::Answer> {
         let behaviour = self.plug.behaviour.clone();
-        let new = || Peer::new(behaviour.klap.unwrap_or(Klap::First), behaviour.account.as_deref());
+        let version = behaviour.klap.unwrap_or(Klap::First);
+        let new = || Peer::new(version, behaviour.account.as_deref()).lasting(behaviour.session_life);
         let peer = self.klap.get_or_insert_with(new);
+        if self.session_ends.take_if(|ends| *ends <= now).is_some() {
+            peer.forget();
+        }
         match post.path.as_str() {
             "/app/handshake1" => {
                 self.counts.send_modify(|counts| counts.handshakes += 1);
+                self.session_ends = Some(now + peer.life());
                 Some(peer.greet(&post.body, std::array::from_fn(|_| fastrand::u8(..)), fastrand::u64(..)))
             }
             "/app/handshake2" => Some(peer.confirm(post.cookie.as_deref(), &post.body)),
             "/app/request" => {
-                let Some(request) = peer.open(post) else { return Some(klap::Answer::new(403, "")) };
+                let Some(request) = peer.open(post) else {
+                    self.counts.send_modify(|counts| counts.forbidden += 1);
+                    return Some(klap::Answer::new(403, ""));
+                };
                 if behaviour.html_above.is_some_and(|limit| request.len() > limit) {
                     return Some(klap::Answer::new(200, HTML));
                 }

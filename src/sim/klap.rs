@@ -2,6 +2,8 @@
 //!
 //! Everything is derived here from the account once more: a witness shares no code with what it watches.
 
+use std::time::Duration;
+
 use aes::Aes128;
 use aes::cipher::block_padding::Pkcs7;
 use aes::cipher::{BlockModeDecrypt, BlockModeEncrypt, KeyIvInit};
@@ -13,6 +15,9 @@ use super::behaviour::Klap;
 
 /// The account of a plug that was never set up.
 const FACTORY: &str = "kasa@tp-link.net:kasaSetup";
+
+/// How long a session lasts, as a real plug says.
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// A request to the plug's HTTP server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +55,7 @@ impl Answer {
 pub struct Peer {
     version: Klap,
     secret: Vec<u8>,
+    life: Duration,
     session: Option<Session>,
 }
 
@@ -73,7 +79,17 @@ impl Peer {
             Klap::First => Md5::digest([Md5::digest(user), Md5::digest(password)].concat()).to_vec(),
             Klap::Second => Sha256::digest([Sha1::digest(user), Sha1::digest(password)].concat()).to_vec(),
         };
-        Peer { version, secret, session: None }
+        Peer { version, secret, life: DAY, session: None }
+    }
+
+    /// The same with sessions that last so long; who keeps the time has it [forget](Peer::forget) them.
+    pub fn lasting(self, life: Option<Duration>) -> Peer {
+        Peer { life: life.unwrap_or(DAY), ..self }
+    }
+
+    /// How long a session lasts.
+    pub fn life(&self) -> Duration {
+        self.life
     }
 
     /// The first handshake: a new session, whatever was before. `remote` and `id` are random.
@@ -97,7 +113,7 @@ impl Peer {
             sequence: i32::from_be_bytes(iv[28..].try_into().expect("the last 4 of 32 bytes")),
         });
         let body = [&remote[..], &ours].concat();
-        Answer { status: 200, cookie: Some(cookie + ";TIMEOUT=86400"), body }
+        Answer { status: 200, cookie: Some(format!("{cookie};TIMEOUT={}", self.life.as_secs())), body }
     }
 
     /// The second handshake.

@@ -1,24 +1,32 @@
-"""python-kasa drives a plug that speaks KLAP: arguments are the version and the ports of discovery and HTTP.
+"""python-kasa finds a plug that speaks KLAP, with an account, and switches it: the argument is the port of discovery.
 
-Its own devices of this family always speak the first version; the second is asked for by name.
+Which version it speaks then follows from what the plug announces; the name of its class for that version is printed first.
 """
 
 import asyncio
 import sys
 
-from kasa import Credentials, DeviceConfig, Discover
-from kasa.protocols import IotProtocol
-from kasa.transports import KlapTransportV2
+from kasa import AuthenticationError, Credentials, Discover
 
-ACCOUNT = Credentials("me@example.org", "secret")
+# Nothing listens on the port that would be asked beside it.
+Discover.DISCOVERY_PORT, Discover.DISCOVERY_PORT_2 = 1, int(sys.argv[1])
 
 
-async def first(discovery):
-    # Nothing listens on the port that would be asked beside it.
-    Discover.DISCOVERY_PORT, Discover.DISCOVERY_PORT_2 = 1, discovery
-    plug = await Discover.discover_single("127.0.0.1", discovery_timeout=2, credentials=ACCOUNT)
+async def find(password):
+    account = Credentials("me@example.org", password)
+    return await Discover.discover_single("127.0.0.1", discovery_timeout=2, credentials=account)
+
+
+async def main():
+    plug = await find("wrong")
+    try:
+        await plug.update()
+    except AuthenticationError:
+        print("refused")
+    await plug.disconnect()
+    plug = await find("secret")
     await plug.update()
-    print(plug.config.connection_type.encryption_type.value, plug.alias, plug.model, plug.is_on)
+    print(type(plug.protocol._transport).__name__, plug.alias, plug.model, plug.is_on)
     for switch in (plug.turn_on, plug.turn_off, plug.turn_on):
         await switch()
         await plug.update()
@@ -26,15 +34,4 @@ async def first(discovery):
     await plug.disconnect()
 
 
-async def second(http):
-    config = DeviceConfig("127.0.0.1", port_override=http, credentials=ACCOUNT)
-    protocol = IotProtocol(transport=KlapTransportV2(config=config))
-    for state in (1, 0, 1):
-        await protocol.query({"system": {"set_relay_state": {"state": state}}})
-        reply = await protocol.query({"system": {"get_sysinfo": {}}})
-        print(bool(reply["system"]["get_sysinfo"]["relay_state"]))
-    await protocol.close()
-
-
-version, discovery, http = map(int, sys.argv[1:])
-asyncio.run(first(discovery) if version == 1 else second(http))
+asyncio.run(main())

@@ -54,8 +54,21 @@ impl AnyBroker {
 }
 
 /// One test for each function: as it is against the embedded broker, and ignored against mosquitto, for `tests/run`.
+/// What stands behind `with` is the functions' second argument.
 #[macro_export]
 macro_rules! against_both_brokers {
+    (with $argument:path; $($name:ident)*) => {
+        mod embedded {
+            $(#[tokio::test] async fn $name() {
+                super::$name($crate::support::broker::AnyBroker::embedded().await, $argument).await;
+            })*
+        }
+        mod mosquitto {
+            $(#[tokio::test] #[ignore = "needs mosquitto: tests/run"] async fn $name() {
+                super::$name($crate::support::broker::AnyBroker::mosquitto().await, $argument).await;
+            })*
+        }
+    };
     ($($name:ident)*) => {
         mod embedded {
             $(#[tokio::test] async fn $name() {

@@ -335,6 +335,33 @@ fn offline_takes_three_failures_and_fifteen_seconds_and_online_one_answer() {
 }
 
 #[test]
+fn a_plug_that_wants_an_account_is_told_of_once_however_long_it_does() {
+    let mut house = House::lit();
+    house.heard("kasa/bridge/event");
+    // Half a day of looks, a minute apart.
+    for _ in 0..720 {
+        house.report(LAMP, Event::Polled(Err(Error::Auth)));
+        house.wait(60);
+    }
+    let kinds = |house: &mut House| -> Vec<String> {
+        let told = house.heard("kasa/bridge/event");
+        let told = told.iter().map(|event| serde_json::from_str::<Value>(event).unwrap());
+        told.map(|event| event["type"].as_str().unwrap().to_string()).collect()
+    };
+    assert_eq!(kinds(&mut house), ["auth_failed", "offline"]);
+    let devices = &house.retained["kasa/bridge/devices"];
+    assert!(
+        devices.contains("kasa.username") && devices.contains(r#""availability":"offline""#),
+        "{devices}"
+    );
+    assert_eq!(house.retained["kasa/desk-lamp/availability"], "offline");
+    house.polled(hs110());
+    assert_eq!(kinds(&mut house), ["online"]);
+    house.wait(5);
+    assert!(!house.retained["kasa/bridge/devices"].contains("kasa.username"));
+}
+
+#[test]
 fn a_new_session_is_told_everything() {
     let mut house = House::lit();
     let before = house.retained.clone();

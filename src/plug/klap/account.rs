@@ -32,38 +32,58 @@ impl Account {
         self.username.is_some()
     }
 
-    /// What a plug may know: this account, then those that are built in; for each, both versions.
-    ///
-    /// # Errors
-    /// The password's file cannot be read.
-    pub fn auths(&self) -> io::Result<Vec<Auth>> {
+    /// Its hashes, one for each version; none where there is no account.
+    fn auths(&self) -> io::Result<Vec<Auth>> {
         let password = secret::read("password_file", self.password.as_ref(), self.password_file.as_deref())?;
-        let own = self.username.as_ref().map(|username| {
-            (username.expose_secret(), password.as_ref().map_or("", |password| password.expose_secret()))
-        });
-        let both = |(username, password): (&str, &str)| {
-            [Version::V1, Version::V2]
-                .map(|version| Auth::new(version, username.as_bytes(), password.as_bytes()))
-        };
-        Ok(own.into_iter().chain(BUILT_IN).flat_map(both).collect())
+        let Some(username) = &self.username else { return Ok(Vec::new()) };
+        let password = password.as_ref().map_or("", |password| password.expose_secret());
+        Ok(both(username.expose_secret(), password))
     }
+}
+
+/// What a plug may know: these accounts in their order, then those that are built in; for each, both versions.
+///
+/// # Errors
+/// A password's file cannot be read.
+pub fn auths(accounts: &[Account]) -> io::Result<Vec<Auth>> {
+    let mut auths = Vec::new();
+    for account in accounts {
+        auths.extend(account.auths()?);
+    }
+    auths.extend(BUILT_IN.iter().flat_map(|(username, password)| both(username, password)));
+    Ok(auths)
+}
+
+fn both(username: &str, password: &str) -> Vec<Auth> {
+    [Version::V1, Version::V2]
+        .map(|version| Auth::new(version, username.as_bytes(), password.as_bytes()))
+        .into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn account(username: &str, password: &str) -> Account {
+        Account { username: Some(username.into()), password: Some(password.into()), ..Account::default() }
+    }
+
     #[test]
-    fn ones_own_account_comes_first() {
-        let account =
-            Account { username: Some("a@b.c".into()), password: Some("secret".into()), ..Account::default() };
-        let auths = account.auths().unwrap();
-        assert_eq!(auths.len(), 8);
-        assert!(auths[0] == Auth::new(Version::V1, b"a@b.c", b"secret"));
-        assert!(auths[1] == Auth::new(Version::V2, b"a@b.c", b"secret"));
-        assert!(auths[2] == Auth::new(Version::V1, b"kasa@tp-link.net", b"kasaSetup"));
-        assert!(auths[7] == Auth::new(Version::V2, b"", b""));
-        assert!(Account::default().auths().unwrap() == auths[2..]);
+    fn the_plugs_own_account_comes_first_then_ours_then_those_that_are_built_in() {
+        let auths = |accounts: &[Account]| super::auths(accounts).unwrap();
+        let all = auths(&[account("them@b.c", "theirs"), account("a@b.c", "secret")]);
+        let order = [
+            ("them@b.c", "theirs"),
+            ("a@b.c", "secret"),
+            ("kasa@tp-link.net", "kasaSetup"),
+            ("test@tp-link.net", "test"),
+            ("", ""),
+        ];
+        let expected = order.into_iter().flat_map(|(username, password)| both(username, password));
+        assert!(all == expected.collect::<Vec<_>>());
+        assert!(all[0].version() == Version::V1 && all[1].version() == Version::V2);
+        assert!(auths(&[account("a@b.c", "secret")]) == all[2..]);
+        assert!(auths(&[]) == all[4..] && auths(&[Account::default()]) == all[4..]);
     }
 
     #[test]
@@ -75,22 +95,18 @@ mod tests {
             password_file: Some(file.clone()),
             ..Account::default()
         };
-        assert!(account.auths().unwrap_err().to_string().contains("password"));
+        let auths = || super::auths(std::slice::from_ref(&account));
+        assert!(auths().unwrap_err().to_string().contains("password"));
         std::fs::write(&file, "wrong\n").unwrap();
-        let before = account.auths().unwrap();
+        let before = auths().unwrap();
         std::fs::write(&file, "secret\n").unwrap();
-        let now = account.auths().unwrap();
+        let now = auths().unwrap();
         assert!(before != now && now[0] == Auth::new(Version::V1, b"a@b.c", b"secret"));
     }
 
     #[test]
     fn neither_name_nor_password_is_shown() {
-        let account = Account {
-            username: Some("a@b.c".into()),
-            password: Some("hunter2".into()),
-            ..Account::default()
-        };
-        let shown = format!("{account:?}");
+        let shown = format!("{:?}", account("a@b.c", "hunter2"));
         assert!(!shown.contains("a@b.c") && !shown.contains("hunter2"), "{shown}");
     }
 }

@@ -106,6 +106,7 @@ fn first<const N: usize>(hash: &Zeroizing<[u8; 32]>) -> [u8; N] {
 
 #[cfg(test)]
 mod tests {
+    use aes::cipher::block_padding::NoPadding;
     use proptest::prelude::*;
 
     use super::super::auth::Version;
@@ -224,6 +225,28 @@ mod tests {
             let fits = body.len() > SIGNATURE && (body.len() - SIGNATURE).is_multiple_of(BLOCK);
             let outcome = keys.open(&body);
             prop_assert_eq!(matches!(outcome, Err(NotOurs::Length(_))), !fits);
+        }
+
+        /// Signed as it should be, with our keys, and yet no reply: the padding decides, and nothing else.
+        #[test]
+        fn only_a_right_padding_is_taken(
+            mut plain in prop::collection::vec(any::<[u8; BLOCK]>(), 1..5).prop_map(|blocks| blocks.concat()),
+            last in prop_oneof![0u8..20, any::<u8>()],
+            right: bool,
+        ) {
+            let mut keys = keys(Version::V1);
+            let length = plain.len();
+            plain[length - 1] = last;
+            let pad = usize::from(last);
+            if right && (1..=BLOCK).contains(&pad) {
+                plain[length - pad..].fill(last);
+            }
+            let is_padded = (1..=BLOCK).contains(&pad) && plain[length - pad..].iter().all(|byte| *byte == last);
+            let encryptor = cbc::Encryptor::<Aes128>::new(&keys.key.into(), &keys.vector().into());
+            let cipher = encryptor.encrypt_padded_vec::<NoPadding>(&plain);
+            let body = [&keys.sign(&cipher)[..], &cipher].concat();
+            let expected = if is_padded { Ok(plain[..length - pad].to_vec()) } else { Err(NotOurs::Padding) };
+            prop_assert_eq!(keys.open(&body), expected);
         }
 
         #[test]

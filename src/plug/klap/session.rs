@@ -13,7 +13,7 @@ use crate::plug::error::Error;
 /// A session of a plug that does not say how long it lasts (protocol.md 7).
 const USUAL_LIFE: Duration = Duration::from_secs(86_400);
 
-/// So much earlier than the plug we take a session for ended.
+/// So much earlier than the plug we take a session for ended, but no earlier than half of its time.
 const MARGIN: Duration = Duration::from_secs(1200);
 
 /// A plug has one at a time: another client's handshake ends ours.
@@ -43,7 +43,8 @@ impl Session {
         let knows = |auth: &&Auth| auth.plugs_proof(&local, &remote) == proof;
         let auth = auths.iter().find(knows).ok_or(Error::Auth)?;
         let (cookie, life) = answer.cookie.as_deref().map(cookie).unwrap_or_default();
-        let ends = Instant::now() + life.unwrap_or(USUAL_LIFE).saturating_sub(MARGIN);
+        let life = life.unwrap_or(USUAL_LIFE);
+        let ends = Instant::now() + life.saturating_sub(MARGIN.min(life / 2));
         let proof = auth.our_proof(&local, &remote).to_vec();
         let answer = http.post("/app/handshake2", cookie.as_ref(), proof).await?;
         if answer.status != 200 {
@@ -91,8 +92,13 @@ fn cookie(text: &str) -> (Option<HeaderValue>, Option<Duration>) {
     let mut parts = text.split(';').map(str::trim);
     let cookie = parts.next().filter(|cookie| cookie.starts_with("TP_SESSIONID="));
     let seconds = parts.find_map(|part| part.strip_prefix("TIMEOUT=")?.parse::<u32>().ok());
+    let cookie = cookie.and_then(|cookie| HeaderValue::from_str(cookie).ok());
     (
-        cookie.and_then(|cookie| HeaderValue::from_str(cookie).ok()),
+        cookie.map(|mut cookie| {
+            // Never shown.
+            cookie.set_sensitive(true);
+            cookie
+        }),
         seconds.map(|seconds| Duration::from_secs(seconds.into())),
     )
 }
@@ -116,6 +122,7 @@ mod tests {
             let (cookie, life) = cookie(text);
             assert_eq!(cookie.as_ref().map(|cookie| cookie.to_str().unwrap()), sent, "{text}");
             assert_eq!(life, seconds.map(Duration::from_secs), "{text}");
+            assert!(!format!("{cookie:?}").contains("AB12"), "{cookie:?}");
         }
     }
 
