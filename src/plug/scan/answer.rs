@@ -79,8 +79,8 @@ pub fn announcement(datagram: &[u8], sender: SocketAddr, xor: u16) -> Result<Fou
     })
 }
 
-/// protocol.md 6: the family before the dot and the encryption decide. python-kasa takes every KLAP of the IOT family for
-/// the first version, which looks like a wrong password on firmware that has `new_klap` (protocol.md 12, fact 14).
+/// protocol.md 6: the family before the dot and the encryption decide. To take every KLAP of the IOT family for the first
+/// version looks like a wrong password on firmware that has `new_klap` (protocol.md 12, fact 14).
 fn protocol(device_type: &str, scheme: &Map<String, Value>) -> Protocol {
     let truthy = |key: &str| match scheme.get(key) {
         Some(Value::Bool(yes)) => *yes,
