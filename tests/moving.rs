@@ -108,8 +108,11 @@ exec </dev/null
 printf 'listener 1883 127.0.0.1\nallow_anonymous true\n' >mosquitto.conf
 mosquitto -c mosquitto.conf >mosquitto.log 2>&1 &
 ./kasa2mqtt simulate --port 10001 --model HS110-G3 --model HS110-G3 --requests >plugs.log 2>&1 &
-until mosquitto_sub -t x -E 2>/dev/null; do sleep 0.1; done
-mosquitto_sub -F '%U %t %p' -t 'kasa/#' >heard &
+# The root may know no names, not even that of this machine.
+sub() { mosquitto_sub -h 127.0.0.1 "$@"; }
+pub() { mosquitto_pub -h 127.0.0.1 "$@"; }
+for _ in $(seq 100); do sub -t x -E && break; sleep 0.1; done
+sub -F '%U %t %p' -t 'kasa/#' >heard &
 export KASA2MQTT_MQTT__URL=mqtt://127.0.0.1 KASA2MQTT_SCAN__ENABLED=false KASA2MQTT_POLL__INTERVAL=1s
 export KASA2MQTT_PLUG='[{host="127.0.0.1:10001",name="lamp-1"},{host="127.0.0.1:10002",name="lamp-2"}]'
 # CRIU takes no files of another mount namespace, as the shell's own may be.
@@ -137,7 +140,7 @@ for way in --tcp-established --tcp-close '--tcp-established --lazy-pages'; do
     { echo "dump failed"; grep Error "$images/dump.log"; exit 1; }
   begin=$(date +%s.%N) before=$(grep -c set_relay_state plugs.log)
   for _ in $(seq 12); do
-    for lamp in 1 2; do mosquitto_pub -q 1 -t "kasa/lamp-$lamp/set" -m TOGGLE; done
+    for lamp in 1 2; do pub -q 1 -t "kasa/lamp-$lamp/set" -m TOGGLE; done
     sleep 1
   done
   thaw=$(date +%s.%N)
@@ -148,7 +151,7 @@ for way in --tcp-established --tcp-close '--tcp-established --lazy-pages'; do
   state=$(heard "$online" 'lamp-2 {') || { echo "$state"; exit 1; }
   sleep 2
   old=$(($(grep -c set_relay_state plugs.log) - before))
-  mosquitto_pub -q 1 -t kasa/lamp-1/set -m "{\"state\":\"TOGGLE\",\"transaction\":\"after-$number\"}"
+  pub -q 1 -t kasa/lamp-1/set -m "{\"state\":\"TOGGLE\",\"transaction\":\"after-$number\"}"
   heard "$thaw" "after-$number" >/dev/null || exit 1
   echo "way '$way': old commands that ran: $old; current after $(echo "$thaw $state" | awk '{ print $2 - $1 }') s"
 done
