@@ -19,7 +19,7 @@ use crate::plug::raw;
 
 use super::Core;
 
-/// Answers kept for a broker that is away or slow; beyond it the oldest go. Some 20 MB, which nobody needs but in a flood:
+/// Answers kept for a broker that is away or slow; beyond it the oldest go. Some 25 MB, which nobody needs but in a flood:
 /// commands can come several times as fast as a busy broker takes their results.
 const ANSWERS: usize = 1 << 16;
 
