@@ -333,7 +333,7 @@ async fn a_peer_that_closes_at_once_is_not_hammered() {
     for _ in 0..5 {
         drop(scene.accept().await);
     }
-    // Four pauses of at least 125, 250, 500 and 1000 ms.
+    // Four pauses of at least 125, 250, 500 and 750 ms.
     assert!(began.elapsed() > Duration::from_millis(1500), "{:?}", began.elapsed());
 }
 
