@@ -394,3 +394,16 @@ fn no_program_is_started() {
         }
     }
 }
+
+/// `deny.toml` says which licences may be linked, `cargo deny` whether it is so; people read it in SECURITY.md.
+#[test]
+fn licences_are_listed() {
+    let read = |name: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+    let (deny, security) = (read("deny.toml"), read("SECURITY.md"));
+    let lists = deny.split("allow = [").skip(1).map(|rest| rest.split(']').next().unwrap());
+    let licences: Vec<&str> = lists.flat_map(|list| list.split('"').skip(1).step_by(2)).collect();
+    assert!(licences.contains(&"MIT") && licences.len() > 5, "{licences:?}");
+    for licence in licences {
+        assert!(security.contains(licence), "SECURITY.md does not name {licence}");
+    }
+}

@@ -7,9 +7,11 @@ mod support;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use rumqttc::QoS;
 use serde_json::{Value, json};
-use support::bridge::Bridge;
+use support::bridge::{Bridge, Program};
 use support::broker::AnyBroker;
+use support::fuzz::corpus;
 use support::house::{config, plugs};
 use support::soon;
 use support::watcher::{Log, Watcher};
@@ -18,6 +20,19 @@ use support::watcher::{Log, Watcher};
 fn commands() -> usize {
     let commands = std::env::var("KASA2MQTT_TEST_FLOOD_COMMANDS").ok();
     commands.map_or(5_000, |commands| commands.parse().expect("KASA2MQTT_TEST_FLOOD_COMMANDS is a number"))
+}
+
+/// What the program may need more for a flood than before it, in MB: answers that wait for the broker.
+const GROWTH: f64 = 32.0;
+
+/// Resident memory in MB, at most and now.
+fn memory(process: u32) -> (f64, f64) {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() * 1024.0 / 1e6
+    };
+    (field("VmHWM:"), field("VmRSS:"))
 }
 
 /// Results by their transactions.
@@ -40,10 +55,13 @@ async fn a_flood_is_answered_command_by_command_and_the_last_one_wins() {
         (Watcher::connect(broker.address()).await, Watcher::connect(broker.address()).await);
     watcher.subscribe("kasa/+/result").await;
     watcher.subscribe("kasa/+/availability").await;
-    let _bridge = Bridge::start(config(Some(broker.address()), &plugs));
+    let addresses: Vec<_> = plugs.iter().map(|plug| plug.address()).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let program = Program::run_logged(&broker.address().to_string(), &addresses, &folder.path().join("log"));
     for number in 0..plugs.len() {
         watcher.hear(&format!("kasa/plug-{number}/availability"), |payload| payload == "online").await;
     }
+    let (_, before) = memory(program.id());
     // Half of them to one plug, the others to all.
     let count = commands();
     let begin = Instant::now();
@@ -52,10 +70,20 @@ async fn a_flood_is_answered_command_by_command_and_the_last_one_wins() {
         // The last one for each plug says where it ends.
         let state = if number + 2 * plugs.len() >= count || number % 3 == 0 { "ON" } else { "OFF" };
         let payload = json!({"state": state, "transaction": number}).to_string();
-        other.publish(&format!("kasa/plug-{plug}/set"), &payload, false).await;
+        // Not one by one: as many as may wait for their acknowledgement.
+        let topic = format!("kasa/plug-{plug}/set");
+        other.client.publish(topic, QoS::AtLeastOnce, false, payload).await.unwrap();
         // 5,000 a second, as far as this machine goes.
         let due = begin + Duration::from_micros(200) * u32::try_from(number).unwrap();
         tokio::time::sleep_until(due.into()).await;
+    }
+    for enough in (0..=count).step_by(500).chain([count]) {
+        other.wait("more acknowledgements", |log| log.acknowledged >= enough).await;
+    }
+    let sent = begin.elapsed();
+    // However long it takes, as long as some more come.
+    for enough in (0..=count).step_by(500).chain([count]) {
+        watcher.wait("more results", |log| log.heard.len() >= enough).await;
     }
     watcher.wait("every result", |log| results(log).len() == count).await;
     let mut log = Log::default();
@@ -78,6 +106,14 @@ async fn a_flood_is_answered_command_by_command_and_the_last_one_wins() {
     for (number, plug) in plugs.iter().enumerate() {
         assert!(plug.look().await.outlets().iter().all(|outlet| outlet.relay()), "plug {number}");
     }
+    let (highest, after) = memory(program.id());
+    println!(
+        "{count} commands in {sent:?}, each answered after {:?}: {ended:?}; {before:.1} MB before, {after:.1} MB after, {highest:.1} MB at most",
+        begin.elapsed()
+    );
+    let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
+    assert!(!log.contains("are dropped"), "{log}");
+    assert!(highest < before + GROWTH, "{before:.1} MB before, {highest:.1} MB at most");
     let told: u64 = plugs[0].counts().borrow().relay_commands;
     assert!(told < (count / 2 + count) as u64, "{told} relay commands");
 }
@@ -108,10 +144,18 @@ async fn what_nobody_should_send_is_refused_and_forgotten() {
     ] {
         watcher.publish(topic, payload, false).await;
     }
-    // Somebody writes over what is ours: it is put right at the next change, and believed by nobody.
+    // Somebody writes over what is ours. That the bridge is there is said again at once, everything when Home Assistant
+    // asks, a state at its next change; nobody believes it meanwhile.
+    let from = watcher.mark();
     for topic in ["kasa/plug-0", "kasa/plug-0/availability", "kasa/bridge/state"] {
         watcher.publish(topic, "rubbish", true).await;
     }
+    watcher.hear_after(from, "kasa/bridge/state", |state| state == "online").await;
+    watcher.publish("homeassistant/status", "online", false).await;
+    watcher.hear_after(from, "kasa/plug-0/availability", |state| state == "online").await;
+    watcher.hear_after(from, "kasa/plug-0", |state| state.contains(r#""state":"OFF""#)).await;
+    let retained = Watcher::retained(broker.address(), "kasa/#").await;
+    assert!(retained.values().all(|payload| payload != "rubbish"), "{retained:?}");
     let from = watcher.mark();
     watcher.publish("kasa/plug-0/set", r#"{"state":"ON","transaction":1}"#, false).await;
     let ok = |result: &str| result.contains(r#""ok":true"#) && result.contains(r#""transaction":1"#);
@@ -119,4 +163,57 @@ async fn what_nobody_should_send_is_refused_and_forgotten() {
     watcher.hear_after(from, "kasa/plug-0", |state| state.contains(r#""state":"ON""#)).await;
     soon("the relay", plugs[0].relay().wait_for(|relay| *relay)).await.unwrap();
     assert_eq!(plugs[0].counts().borrow().relay_commands, 1, "nothing else was a command");
+}
+
+/// Every file of the corpus, and noise, on every topic that takes commands, to the running bridge: each is answered once, no
+/// answer is anything but JSON, and the plugs do what the valid ones say and nothing else.
+#[tokio::test]
+async fn any_bytes_on_any_command_topic_have_one_answer() {
+    const ATTRIBUTES: [&str; 8] =
+        ["state", "brightness", "led", "alias", "pir", "on_time", "identify", "nonsense"];
+    let plugs = plugs(&["HS220", "HS300"]).await;
+    let broker = AnyBroker::embedded().await;
+    let watcher = Watcher::connect(broker.address()).await;
+    watcher.subscribe("kasa/#").await;
+    let _bridge = Bridge::start(config(Some(broker.address()), &plugs));
+    for number in 0..plugs.len() {
+        watcher.hear(&format!("kasa/plug-{number}/availability"), |payload| payload == "online").await;
+    }
+    let noise = (0..20).map(|_| (0..fastrand::usize(1..80)).map(|_| fastrand::u8(..)).collect());
+    let inputs: Vec<Vec<u8>> = corpus().into_iter().chain(noise).collect();
+    let places = ["kasa/plug-0", "kasa/plug-1", "kasa/plug-1/2"];
+    let verbs = ["set".to_string()].into_iter().chain(ATTRIBUTES.map(|attribute| format!("set/{attribute}")));
+    let topics: Vec<String> = verbs.flat_map(|verb| places.map(|place| format!("{place}/{verb}"))).collect();
+    let results = |log: &Log| log.heard.iter().filter(|heard| heard.topic.ends_with("/result")).count();
+    let mut sent = 0;
+    for input in &inputs {
+        for topic in &topics {
+            watcher.client.publish(topic, QoS::AtLeastOnce, false, input.clone()).await.unwrap();
+        }
+        // Nothing at all is no command: so a retained one is cleared.
+        sent += if input.is_empty() { 0 } else { topics.len() };
+        watcher.wait("each result", |log| results(log) >= sent).await;
+    }
+    assert_eq!(results(&watcher.log.borrow()), sent);
+    for heard in watcher.log.borrow().heard.iter().filter(|heard| heard.topic.ends_with("/result")) {
+        let result: Value = serde_json::from_str(&heard.payload).unwrap();
+        assert!(result["ok"].is_boolean() && result["ok"] == result["error"].is_null(), "{result}");
+    }
+    println!("{sent} commands, of {} inputs on {} topics", inputs.len(), topics.len());
+    // Requests to the bridge have an answer or none, and everything still works.
+    for input in &inputs {
+        for request in ["scan", "device/rename", "device/remove", "device/raw", "device/refresh", "nonsense"]
+        {
+            let topic = format!("kasa/bridge/request/{request}");
+            watcher.client.publish(topic, QoS::AtLeastOnce, false, input.clone()).await.unwrap();
+        }
+    }
+    for number in 0..plugs.len() {
+        let from = watcher.mark();
+        let payload = format!(r#"{{"state":"ON","transaction":"end-{number}"}}"#);
+        watcher.publish(&format!("kasa/plug-{number}/set"), &payload, false).await;
+        let is_it =
+            |result: &str| result.contains(&format!("end-{number}")) && result.contains(r#""ok":true"#);
+        watcher.hear_after(from, &format!("kasa/plug-{number}/result"), is_it).await;
+    }
 }

@@ -1,14 +1,24 @@
 //! Hostile input to everything that reads: random bytes, and good input with random damage. Nothing may panic, hang or
 //! ask for much memory; what comes out must keep the promises of its reader.
 //!
-//! `KASA2MQTT_TEST_FUZZ_INPUTS` is how many inputs each reader gets; a few thousand by default.
+//! `KASA2MQTT_TEST_FUZZ_INPUTS` is how many inputs each reader gets; a few thousand by default. What browsers and the
+//! Supervisor say is in `tests/fuzz_web.rs`, KLAP's conversations in `tests/klap_fuzz.rs`.
 
+mod support;
+
+use std::cell::RefCell;
 use std::time::{Duration, Instant, SystemTime};
 
 use kasa2mqtt::bridge::command;
+use kasa2mqtt::bridge::core::Core;
 use kasa2mqtt::bridge::memory::Memory;
+use kasa2mqtt::bridge::message::Message;
 use kasa2mqtt::bridge::names;
+use kasa2mqtt::bridge::plug::{Entry, Via};
+use kasa2mqtt::bridge::render::Settings;
 use kasa2mqtt::bridge::request;
+use kasa2mqtt::bridge::settings::HomeAssistant;
+use kasa2mqtt::bridge::shard::Shard;
 use kasa2mqtt::bridge::state;
 use kasa2mqtt::bridge::topics::{Incoming, Topics};
 use kasa2mqtt::config;
@@ -23,114 +33,12 @@ use kasa2mqtt::plug::klap::parts::parts;
 use kasa2mqtt::plug::raw;
 use kasa2mqtt::plug::reply::Reply;
 use kasa2mqtt::plug::scan::answer;
+use kasa2mqtt::plug::scan::settings::Adopt;
 use kasa2mqtt::plug::sysinfo::Sysinfo;
 use kasa2mqtt::plug::timer::{GET_RULES, NextAction, Timer};
 use kasa2mqtt::sim::model::MODELS;
 use kasa2mqtt::sim::plug::{SimPlug, Way};
-use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
-
-fn inputs() -> u32 {
-    let inputs = std::env::var("KASA2MQTT_TEST_FUZZ_INPUTS").ok();
-    inputs.map_or(3000, |inputs| inputs.parse().expect("KASA2MQTT_TEST_FUZZ_INPUTS is a number"))
-}
-
-/// One change of an input.
-#[derive(Debug, Clone)]
-enum Damage {
-    Replace(prop::sample::Index, u8),
-    Insert(prop::sample::Index, Vec<u8>),
-    Remove(prop::sample::Index, u8),
-    /// A piece of it once more, somewhere else.
-    Repeat(prop::sample::Index, prop::sample::Index, u8),
-}
-
-/// What breaks readers of JSON and of numbers.
-const TOKENS: &[&str] = &[
-    "null",
-    "true",
-    "[]",
-    "{}",
-    "\"\"",
-    "-1",
-    "0",
-    "1e308",
-    "1e999",
-    "NaN",
-    "18446744073709551616",
-    "-32407",
-    "0.1",
-    "{\"a\":",
-    "[[[[[[[[",
-    "\\u0000",
-    "\\ud800",
-    "\u{202e}",
-    "+/#",
-    "..",
-    "99999999999999999999",
-    ":",
-    ",",
-    "\"",
-];
-
-fn damage() -> impl Strategy<Value = Damage> {
-    let at = any::<prop::sample::Index>;
-    let token = prop::sample::select(TOKENS).prop_map(|token| token.as_bytes().to_vec());
-    prop_oneof![
-        (at(), any::<u8>()).prop_map(|(at, byte)| Damage::Replace(at, byte)),
-        (at(), prop_oneof![token, prop::collection::vec(any::<u8>(), 1..4)])
-            .prop_map(|(at, bytes)| Damage::Insert(at, bytes)),
-        (at(), 1..20u8).prop_map(|(at, count)| Damage::Remove(at, count)),
-        (at(), at(), 1..60u8).prop_map(|(from, to, count)| Damage::Repeat(from, to, count)),
-    ]
-}
-
-fn damaged(mut input: Vec<u8>, damages: &[Damage]) -> Vec<u8> {
-    for damage in damages {
-        let length = input.len() + 1;
-        match damage {
-            Damage::Replace(at, byte) => {
-                let at = at.index(length);
-                if let Some(place) = input.get_mut(at) {
-                    *place = *byte;
-                }
-            }
-            Damage::Insert(at, bytes) => {
-                let at = at.index(length);
-                input.splice(at..at, bytes.iter().copied());
-            }
-            Damage::Remove(at, count) => {
-                let at = at.index(length);
-                input.drain(at..(at + usize::from(*count)).min(length - 1).max(at).min(input.len()));
-            }
-            Damage::Repeat(from, to, count) => {
-                let (from, to) = (from.index(length), to.index(length));
-                let piece: Vec<u8> = input.iter().copied().skip(from).take((*count).into()).collect();
-                input.splice(to..to, piece);
-            }
-        }
-    }
-    input
-}
-
-/// Feeds a reader with `seeds`, damaged or not, and with noise.
-fn feed(seeds: Vec<Vec<u8>>, read: impl Fn(&[u8])) {
-    let noise = prop::collection::vec(any::<u8>(), 0..200);
-    let broken = (prop::sample::select(seeds), prop::collection::vec(damage(), 0..6))
-        .prop_map(|(seed, damages)| damaged(seed, &damages));
-    let input = prop_oneof![9 => broken, 1 => noise];
-    let config = Config { cases: inputs(), failure_persistence: None, ..Config::default() };
-    TestRunner::new(config)
-        .run(&input, |input| {
-            read(&input);
-            Ok(())
-        })
-        .unwrap();
-}
-
-fn seeds(texts: &[&str]) -> Vec<Vec<u8>> {
-    texts.iter().map(|text| text.as_bytes().to_vec()).collect()
-}
+use support::fuzz::{corpus, feed, seeds};
 
 /// What every simulated device says to these modules.
 fn said(modules: &str) -> Vec<Vec<u8>> {
@@ -259,16 +167,33 @@ fn what_people_command() {
         "42",
     ];
     let topics = Topics::new("kasa", "homeassistant");
-    let verbs = ["kasa/x/set", "kasa/x/get", "kasa/x/2/set", "kasa/x/set/brightness", "kasa/x/set/alias"];
-    feed(seeds(&payloads), |payload| {
-        for topic in verbs {
-            let Some(Incoming::Command { outlet, verb, .. }) = topics.parse(topic) else { panic!("{topic}") };
+    let read = |payload: &[u8]| {
+        for topic in command_topics() {
+            let Some(Incoming::Command { outlet, verb, .. }) = topics.parse(&topic) else {
+                panic!("{topic}")
+            };
             let outlets = if outlet.is_some() { Outlets::One(2) } else { Outlets::All };
             if let Ok(Some(command)) = command::parse(verb, outlets, payload) {
                 assert!(!command.actions.is_empty());
             }
         }
-    });
+    };
+    feed([seeds(&payloads), corpus()].concat(), read);
+    // Every sequence of two bytes at most.
+    read(b"");
+    for byte in 0..=u8::MAX {
+        read(&[byte]);
+        (0..=u8::MAX).for_each(|second| read(&[byte, second]));
+    }
+}
+
+/// Every topic on which a plug takes commands, and one on which it does not.
+fn command_topics() -> impl Iterator<Item = String> {
+    const ATTRIBUTES: [&str; 9] =
+        ["state", "brightness", "led", "alias", "pir", "on_time", "identify", "restart", "nonsense"];
+    let verbs = ["set".into(), "get".into()].into_iter();
+    let verbs = verbs.chain(ATTRIBUTES.map(|attribute| format!("set/{attribute}")));
+    verbs.flat_map(|verb| [format!("kasa/x/{verb}"), format!("kasa/x/2/{verb}")])
 }
 
 #[test]
@@ -304,6 +229,74 @@ fn what_was_left_with_the_broker() {
         memory.take(&topics, "homeassistant/device/kasa_50c7bf010203/config", payload);
         for plug in &memory.plugs {
             assert!(names::is_name(&plug.name), "{:?}", plug.name);
+        }
+    });
+}
+
+/// Whatever is said on any topic that a bridge listens to, one of several or alone: what it says itself is well-formed.
+#[test]
+fn what_comes_from_the_broker() {
+    let now = Instant::now();
+    let core = |shard: Option<Shard>| {
+        let settings = Settings {
+            topics: Topics::new("kasa", "homeassistant").of(shard),
+            homeassistant: HomeAssistant::default(),
+            heartbeat: None,
+            command_ttl: Duration::from_secs(10),
+            raw: true,
+            destructive: Vec::new(),
+            adopt: Adopt::All,
+            search: Some(Duration::from_secs(300)),
+            follow_alias: true,
+            instance: "fuzz".into(),
+            summary: serde_json::Value::Null,
+            started: SystemTime::UNIX_EPOCH,
+        };
+        let mut core = Core::new(settings, now);
+        let address = Some("192.0.2.1:9999".parse().unwrap());
+        core.add_plug(Entry { address, mac: None, name: Some("x".into()), interval: None, via: Via::Config });
+        core.session_opened(now);
+        core
+    };
+    let cores = RefCell::new([core(None), core(Some(Shard { number: 2, count: 3 }))]);
+    let topics: Vec<String> = [
+        "bridge/info",
+        "bridge/state",
+        "bridge/shard-1/info",
+        "bridge/shard-1/state",
+        "bridge/shard-2/info",
+        "bridge/shard-9/info",
+        "bridge/shard-9/state",
+        "bridge/request/device/raw",
+        "bridge/request/device/rename",
+        "bridge/request/scan",
+        "bridge/shard-2/request/health_check",
+        "x/set",
+        "x/get",
+        "bridge/shard-3/devices",
+    ]
+    .map(|topic| format!("kasa/{topic}"))
+    .into_iter()
+    .chain(["homeassistant/status".into()])
+    .collect();
+    let info =
+        r#"{"version":"0.1.0","instance":"other","shard":"9/9","yields_to":["2/3","1/2"],"config":{}}"#;
+    let inputs =
+        [info, "online", "offline", r#"{"state":"ON","transaction":1}"#, r#"{"id":"x","request":{}}"#];
+    feed([seeds(&inputs), corpus()].concat(), |payload| {
+        for (topic, core) in topics.iter().flat_map(|topic| [(topic, 0), (topic, 1)]) {
+            let core = &mut cores.borrow_mut()[core];
+            for retain in [false, true] {
+                let message =
+                    Message { topic: topic.clone(), payload: payload.into(), retain, received: now };
+                core.message(now, message, Duration::ZERO);
+            }
+            while let Some(publish) = core.next_publish(now) {
+                assert!(!publish.topic.contains(['+', '#']) && !publish.topic.contains(char::is_control));
+                core.acknowledged(publish.ticket);
+            }
+            while core.next_order().is_some() || core.next_wish().is_some() {}
+            assert_eq!(core.fleet().plugs().filter(|(_, plug)| plug.name.as_deref() == Some("x")).count(), 1);
         }
     });
 }

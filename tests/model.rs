@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use kasa2mqtt::bridge::core::{Core, Wish};
+use kasa2mqtt::bridge::core::{Core, Wanted, Wish};
 use kasa2mqtt::bridge::message::{Message, Publish};
 use kasa2mqtt::bridge::plug::{Entry, PlugNo, Via};
 use kasa2mqtt::bridge::render::Settings;
 use kasa2mqtt::bridge::settings::HomeAssistant;
+use kasa2mqtt::bridge::shard::Shard;
 use kasa2mqtt::bridge::topics::Topics;
+use kasa2mqtt::bridge::view::View;
 use kasa2mqtt::cli::simulate::mac;
 use kasa2mqtt::plug::error::Error;
 use kasa2mqtt::plug::reading::Reading;
@@ -59,6 +61,10 @@ enum Step {
     Lose(bool),
     Open,
     Birth,
+    /// Somebody who looks on switches.
+    Want(usize, usize),
+    /// Another shard says something of itself, where there are shards.
+    Peer(usize),
     Wait(u16),
 }
 
@@ -72,13 +78,15 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (plug.clone(), 0..PAYLOADS.len(), prop::bool::weighted(0.1))
             .prop_map(|(plug, payload, retained)| Step::Command(plug, payload, retained)),
         2 => (0..REQUESTS.len()).prop_map(Step::Request),
-        2 => (plug, 1..4u8).prop_map(|(plug, host)| Step::Found(plug, host)),
+        2 => (plug.clone(), 1..4u8).prop_map(|(plug, host)| Step::Found(plug, host)),
         1 => Just(Step::Searched),
         6 => any::<u8>().prop_map(Step::Deliver),
         6 => any::<u8>().prop_map(Step::Acknowledge),
         1 => any::<bool>().prop_map(Step::Lose),
         2 => Just(Step::Open),
         1 => Just(Step::Birth),
+        2 => (plug.clone(), 0..PAYLOADS.len()).prop_map(|(plug, payload)| Step::Want(plug, payload)),
+        2 => (0..PEERS.len()).prop_map(Step::Peer),
         3 => (0..5000u16).prop_map(Step::Wait),
     ]
 }
@@ -109,8 +117,26 @@ const REQUESTS: &[(&str, &str)] = &[
     ("rubbish", "{"),
 ];
 
+/// Which of several bridges the core is, where it is one of several.
+const SHARD: Shard = Shard { number: 2, count: 3 };
+
+/// What others say: one that counts as we do, one that counts fewer and to which we give way, one that counts more and
+/// gives way to us, or not yet.
+const PEERS: &[(u32, &str, &str)] = &[
+    (1, "info", r#"{"shard":"1/3"}"#),
+    (1, "info", r#"{"shard":"1/2"}"#),
+    (1, "state", "online"),
+    (1, "state", "offline"),
+    (4, "info", r#"{"shard":"4/4","yields_to":[]}"#),
+    (4, "info", r#"{"shard":"4/4","yields_to":["2/3"]}"#),
+    (4, "state", "online"),
+    (4, "state", "offline"),
+    (3, "info", "rubbish"),
+];
+
 struct World {
     core: Core,
+    topics: Topics,
     begin: Instant,
     now: Instant,
     plugs: Vec<SimPlug>,
@@ -127,6 +153,9 @@ struct World {
     owed: BTreeSet<u64>,
     results: BTreeMap<u64, u32>,
     orders: BTreeSet<u64>,
+    /// Tickets of commands of those who look on, and what they were shown.
+    tickets: BTreeSet<u64>,
+    shown: HashMap<PlugNo, View>,
 }
 
 fn address(plug: usize, host: u8) -> HostPort {
@@ -134,10 +163,11 @@ fn address(plug: usize, host: u8) -> HostPort {
 }
 
 impl World {
-    fn new() -> World {
+    fn new(is_sharded: bool) -> World {
         let begin = Instant::now();
+        let topics = Topics::new("kasa", "homeassistant").of(is_sharded.then_some(SHARD));
         let settings = Settings {
-            topics: Topics::new("kasa", "homeassistant"),
+            topics: topics.clone(),
             homeassistant: HomeAssistant::default(),
             heartbeat: Some(Duration::from_secs(60)),
             command_ttl: TTL,
@@ -151,6 +181,7 @@ impl World {
             started: SystemTime::UNIX_EPOCH,
         };
         let mut core = Core::new(settings, begin);
+        core.watch();
         let plugs: Vec<SimPlug> = (0..)
             .zip(PLUGS)
             .map(|(number, (model, alias))| SimPlug::new(Model::named(model).unwrap(), alias, mac(number)))
@@ -164,6 +195,7 @@ impl World {
         }
         let mut world = World {
             core,
+            topics,
             begin,
             now: begin,
             plugs,
@@ -177,6 +209,8 @@ impl World {
             owed: BTreeSet::new(),
             results: BTreeMap::new(),
             orders: BTreeSet::new(),
+            tickets: BTreeSet::new(),
+            shown: HashMap::new(),
         };
         world.after();
         world
@@ -251,6 +285,8 @@ impl World {
             }
             Step::Lose(memory) => self.lose(*memory),
             Step::Open => self.open(),
+            Step::Want(plug, payload) => self.want(*plug, *payload),
+            Step::Peer(said) => self.peer(*said),
             Step::Birth => self.message("homeassistant/status", "online", false),
             Step::Wait(milliseconds) => self.wait(Duration::from_millis((*milliseconds).into())),
         }
@@ -280,6 +316,30 @@ impl World {
         let payload = payload.replace('T', &self.transactions.to_string());
         let payload = payload.replace(&format!("{}OGGLE", self.transactions), "TOGGLE");
         self.message(&format!("kasa/{name}/{verb}"), &payload, retained);
+    }
+
+    fn want(&mut self, plug: usize, payload: usize) {
+        self.transactions += 1;
+        let (_, payload) = PAYLOADS[payload];
+        let payload = payload.replace(r#","transaction":T"#, "").replace(r#""transaction":T"#, "");
+        let name = self.plugs[plug].mac().replace(':', "").to_lowercase();
+        let wanted = Wanted {
+            ticket: self.transactions,
+            plug: &name,
+            outlet: 0,
+            payload: payload.as_bytes(),
+            received: self.now,
+        };
+        if self.core.wanted(self.now, &wanted).is_ok() {
+            self.tickets.insert(self.transactions);
+        }
+    }
+
+    fn peer(&mut self, said: usize) {
+        if self.topics.shard().is_some() {
+            let (number, what, payload) = PEERS[said];
+            self.message(&format!("kasa/bridge/shard-{number}/{what}"), payload, false);
+        }
     }
 
     fn obey(&mut self, no: PlugNo, plug: usize, well: bool) {
@@ -374,6 +434,16 @@ impl World {
                 assert!(self.inboxes.insert(no, order).is_none(), "one order at a time");
             }
         }
+        while let Some((ticket, result)) = self.core.next_result() {
+            assert!(self.tickets.remove(&ticket), "one result for each who looks on");
+            serde_json::from_slice::<Value>(&result).unwrap();
+        }
+        while let Some(change) = self.core.next_change() {
+            match change.view {
+                Some(view) => drop(self.shown.insert(change.no, *view)),
+                None => drop(self.shown.remove(&change.no)),
+            }
+        }
         if !self.open {
             assert!(self.core.next_publish(self.now).is_none(), "nothing is said to nobody");
             return;
@@ -436,11 +506,18 @@ impl World {
     /// What the broker holds, but for what tells of the session itself.
     fn lasting(&self) -> BTreeMap<String, String> {
         let mut lasting = self.retained.clone();
-        lasting.remove("kasa/bridge/health");
+        lasting.remove(&self.topics.bridge("health"));
         lasting
     }
 
     fn check_the_end(&mut self) {
+        self.settle();
+        // No other shard keeps a plug of ours for ever.
+        for (number, what, _) in PEERS.iter().filter(|(_, _, said)| *said == "offline") {
+            if self.topics.shard().is_some() {
+                self.message(&format!("kasa/bridge/shard-{number}/{what}"), "offline", false);
+            }
+        }
         self.settle();
         // Three: a meter that says nothing is waited for so long before a plug is announced.
         for _ in 0..3 {
@@ -453,6 +530,17 @@ impl World {
         let on: Vec<bool> = (0..PLUGS.len()).map(|plug| is_on(self.reading(plug))).collect();
         self.settle();
         assert!(self.owed.is_empty(), "commands without a result: {:?}", self.owed);
+        assert!(self.tickets.is_empty(), "wishes without a result: {:?}", self.tickets);
+        for (no, plug) in self.core.fleet().plugs() {
+            let shown = self.shown.remove(&no);
+            assert_eq!(shown.is_none(), plug.silent, "who looks on sees all plugs: {:?}", plug.called());
+            assert!(
+                shown.is_none_or(|view| !view.differs(&View::of(plug))),
+                "{:?} is shown as it is",
+                plug.called()
+            );
+        }
+        assert!(self.shown.is_empty(), "a plug that has gone is still shown");
         let held = self.lasting();
         for (plug, on) in on.into_iter().enumerate() {
             for no in self.tasks_of(plug) {
@@ -479,7 +567,7 @@ impl World {
             }
         }
         assert!(self.core.has_said_all());
-        assert_eq!(self.retained["kasa/bridge/state"], "offline");
+        assert_eq!(self.retained[&self.topics.bridge_state()], "offline");
     }
 }
 
@@ -492,8 +580,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 4000, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_core_keeps_its_promises(steps in prop::collection::vec(step(), 100)) {
-        let mut world = World::new();
+    fn the_core_keeps_its_promises(
+        is_sharded in prop::bool::weighted(0.3),
+        steps in prop::collection::vec(step(), 100),
+    ) {
+        let mut world = World::new(is_sharded);
         for step in &steps {
             world.take(step);
         }

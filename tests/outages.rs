@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use kasa2mqtt::sim::server::Simulator;
 use serde_json::{Value, json};
 use support::bridge::Program;
 use support::house::plugs;
@@ -16,11 +17,60 @@ use support::watcher::{self, Log, Watcher};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
 /// `KASA2MQTT_TEST_KILLS` kills the broker more often than the usual few times.
 fn kills() -> usize {
     let kills = std::env::var("KASA2MQTT_TEST_KILLS").ok();
     kills.map_or(5, |kills| kills.parse().expect("KASA2MQTT_TEST_KILLS is a number"))
+}
+
+/// A dimmer's levels as they are sent, 1 to 100 and then anew, and as they come: each once at most, none after a newer
+/// one, none late.
+struct Levels {
+    sent: Vec<Instant>,
+    came: mpsc::UnboundedReceiver<(Instant, u64)>,
+    last: Option<usize>,
+    run: usize,
+}
+
+/// Beyond `commands.ttl`, the plug's own way and a busy machine.
+const LATE: Duration = Duration::from_secs(12);
+
+impl Levels {
+    async fn of(plug: &Simulator) -> Levels {
+        let mut requests = plug.watch().await;
+        let (sender, came) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(request) = requests.recv().await {
+                let request: Value = serde_json::from_str(&request).unwrap();
+                let level = request["smartlife.iot.dimmer"]["set_brightness"]["brightness"].as_u64();
+                if let Some(level) = level
+                    && sender.send((Instant::now(), level)).is_err()
+                {
+                    return;
+                }
+            }
+        });
+        Levels { sent: Vec::new(), came, last: None, run: 0 }
+    }
+
+    fn next(&mut self) -> usize {
+        self.sent.push(Instant::now());
+        (self.sent.len() - 1) % 100 + 1
+    }
+
+    fn check(&mut self) {
+        while let Ok((at, level)) = self.came.try_recv() {
+            let from = self.last.map_or(0, |last| last + 1);
+            let place = from + (level as usize + 99 - from % 100) % 100;
+            assert!(place < self.sent.len(), "level {level} came twice, or after a newer one");
+            let took = at.duration_since(self.sent[place]);
+            assert!(took < LATE, "level {level} came {took:?} after it was sent");
+            self.last = Some(place);
+            self.run += 1;
+        }
+    }
 }
 
 /// A folder with the program's log in it.
@@ -56,7 +106,11 @@ async fn watch(broker: &Mosquitto) -> Watcher {
 #[ignore = "needs mosquitto: tests/run"]
 async fn a_broker_that_dies_again_and_again_costs_nothing_but_its_own_time() {
     const PLUGS: usize = 10;
-    let plugs = plugs(&["HS110-G3"; PLUGS]).await;
+    let plugs = plugs(&["HS220"; PLUGS]).await;
+    let mut levels = Vec::new();
+    for plug in &plugs {
+        levels.push(Levels::of(plug).await);
+    }
     let mut broker = Mosquitto::start().await;
     let addresses: Vec<_> = plugs.iter().map(|plug| plug.address()).collect();
     let (_folder, log) = log();
@@ -84,7 +138,12 @@ async fn a_broker_that_dies_again_and_again_costs_nothing_but_its_own_time() {
         let burst = fastrand::usize(1..100);
         for number in 0..burst {
             let topic = format!("kasa/plug-{}/set", number % PLUGS);
-            let payload = json!({"state": "TOGGLE", "transaction": sent + number}).to_string();
+            let mut payload = json!({"transaction": sent + number});
+            match fastrand::bool() {
+                true => payload["state"] = "TOGGLE".into(),
+                false => payload["brightness"] = levels[number % PLUGS].next().into(),
+            }
+            let payload = payload.to_string();
             watcher.client.publish(topic, rumqttc::QoS::AtLeastOnce, false, payload).await.unwrap();
         }
         sent += burst;
@@ -102,12 +161,18 @@ async fn a_broker_that_dies_again_and_again_costs_nothing_but_its_own_time() {
         assert_eq!(results, transactions.len(), "a command was answered twice");
         // Polling does not stop while nobody hears of it.
         let polls = plugs[0].counts().borrow().requests;
-        soon("polls", plugs[0].counts().wait_for(|counts| counts.requests > polls + 1)).await.unwrap();
+        // Now and then it stays away for so long that the pauses between tries are as long as they get.
+        let more = if round % 5 == 2 { 6 } else { 1 };
+        soon("polls", plugs[0].counts().wait_for(|counts| counts.requests > polls + more)).await.unwrap();
+        levels.iter_mut().for_each(Levels::check);
         broker.restart().await;
     }
-    let run: u64 = plugs.iter().map(|plug| plug.counts().borrow().relay_commands).sum();
-    assert!(run <= sent as u64, "{run} of {sent} commands ran");
+    let toggled: u64 = plugs.iter().map(|plug| plug.counts().borrow().relay_commands).sum();
+    let dimmed: usize = levels.iter().map(|levels| levels.run).sum();
+    let run = toggled as usize + dimmed;
+    assert!(run <= sent, "{run} of {sent} commands ran");
     println!("{} kills, {sent} commands, {run} ran, everything is back after {longest:?} at most", kills());
+    assert!(longest < Duration::from_secs(2), "everything is back after {longest:?}");
     assert!(lines(&log, " ERROR ") == 0 && lines(&log, "panicked") == 0);
     let begin = Instant::now();
     program.signal("TERM");

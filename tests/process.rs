@@ -154,6 +154,7 @@ async fn frozen_and_thawed_it_runs_nothing_old_and_is_current_at_once() {
     let ran: Vec<u64> = plugs.iter().map(|plug| plug.counts().borrow().relay_commands).collect();
     assert_eq!(ran, [0, 0, 1, 0, 0], "commands of before the thaw ran");
     println!("frozen for {time:?}, current after {current:?}");
+    assert!(current < Duration::from_secs(5), "current after {current:?}");
     let text = fs::read_to_string(&log).unwrap();
     assert!(text.contains("stood still for"), "{text}");
 }

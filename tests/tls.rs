@@ -15,6 +15,7 @@ use kasa2mqtt::mqtt::settings::{BrokerUrl, Settings};
 use kasa2mqtt::mqtt::tls;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use support::bridge::Program;
+use support::house::plugs;
 use support::mosquitto::Mosquitto;
 use support::soon;
 use tokio::sync::mpsc;
@@ -190,6 +191,35 @@ async fn an_expired_certificate_is_refused_and_its_successor_taken() {
     let papers = Papers::until(4000);
     let broker = Mosquitto::start_with(&papers.listener("")).await;
     works(settings(&papers), url("localhost", &broker)).await;
+}
+
+/// The whole program: it is said once what is wrong, and plugs are polled all the while.
+#[tokio::test]
+#[ignore = "needs mosquitto: tests/run"]
+async fn polls_go_on_whatever_is_wrong_with_the_certificate() {
+    for (papers, host, trouble) in [
+        (Papers::until(2020), "localhost", "certificate expired"),
+        (Papers::new(), "127.0.0.1", "not valid for name"),
+    ] {
+        let plugs = plugs(&["HS100-G3"]).await;
+        let broker = Mosquitto::start_with(&papers.listener("")).await;
+        let log = papers.folder.path().join("log");
+        let mut command = Program::logged("", &[plugs[0].address()], &log);
+        command.env("KASA2MQTT_MQTT__URL", url(host, &broker).to_string());
+        let program = Program::spawn(command.env("KASA2MQTT_MQTT__CA_FILE", papers.path("ca.pem")));
+        let lines = || fs::read_to_string(&log).unwrap().matches(trouble).count();
+        soon(trouble, async {
+            while lines() == 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+        let polls = plugs[0].counts().borrow().requests;
+        soon("polls", plugs[0].counts().wait_for(|counts| counts.requests > polls + 6)).await.unwrap();
+        assert_eq!(lines(), 1, "{trouble}");
+        program.signal("TERM");
+        assert!(program.ended().await.success());
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,9 @@
 //!
 //! What lies in the socket then came at any time since, and no command may run late: whoever stood still has to begin
 //! anew with the broker, which keeps nothing of a session that ended.
+//!
+//! A process that was written to disk and started again from there (CRIU) finds the clocks that nobody sets where it left
+//! them: it lives in a time namespace made for it. Only the time of day has gone on, which alone means nothing.
 
 use std::time::Duration;
 
@@ -17,7 +20,18 @@ const STANDSTILL: Duration = Duration::from_secs(6);
 /// See the module.
 pub struct Pulse {
     beats: Interval,
-    last: Duration,
+    last: Moment,
+    /// By how much the clocks of our time namespace differ from the machine's.
+    offsets: String,
+}
+
+/// One moment by two clocks.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    /// The clock that goes on while the machine is suspended, and that nobody sets.
+    since_boot: Duration,
+    /// The time of day, which anybody may set.
+    wall: Duration,
 }
 
 impl Pulse {
@@ -25,7 +39,7 @@ impl Pulse {
     pub fn start() -> Pulse {
         let mut beats = interval(BEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Pulse { beats, last: since_boot() }
+        Pulse { beats, last: Moment::now(), offsets: offsets() }
     }
 
     /// Until the next look is due.
@@ -35,34 +49,78 @@ impl Pulse {
 
     /// Looks. For how long the process stood still since it last looked, if it did.
     pub fn look(&mut self) -> Option<Duration> {
-        self.look_at(since_boot())
+        self.look_at(Moment::now(), offsets)
     }
 
-    fn look_at(&mut self, now: Duration) -> Option<Duration> {
-        let pause = now.saturating_sub(self.last);
+    fn look_at(&mut self, now: Moment, offsets: impl FnOnce() -> String) -> Option<Duration> {
+        let pause = now.since_boot.saturating_sub(self.last.since_boot);
+        let on_the_wall = now.wall.saturating_sub(self.last.wall);
         self.last = now;
-        (pause >= STANDSTILL).then_some(pause)
+        if pause >= STANDSTILL {
+            return Some(pause);
+        }
+        if on_the_wall < STANDSTILL {
+            return None;
+        }
+        // Somebody has set the clock, or has thawed us elsewhere in time.
+        let before = std::mem::replace(&mut self.offsets, offsets());
+        (before != self.offsets).then_some(on_the_wall)
     }
 }
 
-/// By the clock that goes on while the machine is suspended, and that nobody sets.
-fn since_boot() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
+impl Moment {
+    fn now() -> Moment {
+        let of = |clock| Duration::try_from(clock_gettime(clock)).unwrap_or_default();
+        Moment { since_boot: of(ClockId::Boottime), wall: of(ClockId::Realtime) }
+    }
+}
+
+/// Empty where the kernel knows no time namespaces: then nobody can put us into one.
+fn offsets() -> String {
+    std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const ROOT: &str = "monotonic 0 0\nboottime 0 0\n";
+
+    /// After these seconds of each clock, in a time namespace of these offsets.
+    fn looks(pulse: &mut Pulse, since_boot: i64, wall: i64, offsets: &str) -> Option<u64> {
+        let later = |clock: Duration, seconds: i64| match seconds {
+            0.. => clock + Duration::from_secs(seconds.unsigned_abs()),
+            _ => clock - Duration::from_secs(seconds.unsigned_abs()),
+        };
+        let Moment { since_boot: last, wall: last_on_the_wall } = pulse.last;
+        let now = Moment { since_boot: later(last, since_boot), wall: later(last_on_the_wall, wall) };
+        pulse.look_at(now, || offsets.into()).map(|pause| pause.as_secs())
+    }
+
+    fn pulse() -> Pulse {
+        Pulse { offsets: ROOT.into(), ..Pulse::start() }
+    }
+
     #[tokio::test]
     async fn only_a_long_pause_is_a_standstill() {
-        let mut pulse = Pulse::start();
-        let begin = pulse.last;
-        assert_eq!(pulse.look(), None);
-        assert_eq!(pulse.look_at(begin + Duration::from_secs(5)), None);
-        assert_eq!(pulse.look_at(begin + Duration::from_secs(11)), Some(Duration::from_secs(6)));
-        assert_eq!(pulse.look_at(begin + Duration::from_secs(12)), None);
+        assert_eq!(Pulse::start().look(), None);
+        let mut pulse = pulse();
+        assert_eq!(looks(&mut pulse, 5, 5, ROOT), None);
+        assert_eq!(looks(&mut pulse, 6, 6, ROOT), Some(6));
+        assert_eq!(looks(&mut pulse, 1, 1, ROOT), None);
         // A clock that goes backwards is no reason to end anything.
-        assert_eq!(pulse.look_at(begin), None);
+        assert_eq!(looks(&mut pulse, -12, -12, ROOT), None);
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_was_set_is_none_and_a_thaw_in_another_time_is_one() {
+        let mut pulse = pulse();
+        for jump in [400 * 86_400, -400 * 86_400, 3600] {
+            assert_eq!(looks(&mut pulse, 1, jump, ROOT), None);
+        }
+        let thawed = "monotonic -16 0\nboottime -16 0\n";
+        assert_eq!(looks(&mut pulse, 1, 17, thawed), Some(17));
+        assert_eq!(looks(&mut pulse, 1, 3600, thawed), None);
+        assert_eq!(looks(&mut pulse, 0, 30, "monotonic -46 0\nboottime -46 0\n"), Some(30));
     }
 }

@@ -120,6 +120,14 @@ pub enum Reply {
     Rubbish,
     /// JSON, ten thousand levels deep.
     Deep,
+    /// Numbers are written as text; 0 and 1, which are bits, stay what they are, here and in the next three.
+    Text,
+    /// Numbers are `NaN`, which JSON does not know.
+    Nan,
+    /// Numbers are 1e308.
+    Large,
+    /// Numbers are negative.
+    Negative,
     /// A header that announces 4 GiB.
     Huge,
     /// The first half, then the connection is closed.

@@ -59,6 +59,7 @@ async fn answer(
     if is_request {
         match behaviour.reply {
             Reply::Whole | Reply::Rubbish | Reply::Deep => {}
+            Reply::Text | Reply::Nan | Reply::Large | Reply::Negative => {}
             Reply::ZeroLength => body.clear(),
             Reply::Silence | Reply::Lost => return Ok(never().await),
             Reply::Huge => body.resize(MAX_BODY + 1, 0),

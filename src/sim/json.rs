@@ -60,6 +60,17 @@ impl Json {
         if let Json::Text(text) = self { Some(text) } else { None }
     }
 
+    /// Puts another value in the place of every number but 0 and 1, which are a plug's booleans.
+    pub fn replace_numbers(&mut self, by: &impl Fn(f64) -> Json) {
+        match self {
+            Json::Int(0 | 1) | Json::Null | Json::Bool(_) | Json::Text(_) => {}
+            Json::Int(value) => *self = by(*value as f64),
+            Json::Float(value) | Json::SixDecimals(value) => *self = by(*value),
+            Json::List(values) => values.iter_mut().for_each(|value| value.replace_numbers(by)),
+            Json::Object(fields) => fields.iter_mut().for_each(|(_, value)| value.replace_numbers(by)),
+        }
+    }
+
     /// The items, if it is a list.
     pub fn as_list(&self) -> Option<&[Json]> {
         if let Json::List(items) = self { Some(items) } else { None }

@@ -4,6 +4,7 @@
 pub mod bridge;
 #[cfg(feature = "embedded-broker")]
 pub mod broker;
+pub mod fuzz;
 pub mod hours;
 pub mod house;
 pub mod log;

@@ -19,8 +19,12 @@ use crate::plug::raw;
 
 use super::Core;
 
-/// Answers kept for a broker that is away or slow; beyond it the oldest go.
-const ANSWERS: usize = 4096;
+/// Answers kept for a broker that is away or slow; beyond it the oldest go. Some 25 MB, which nobody needs but in a flood:
+/// commands can come several times as fast as a busy broker takes their results.
+const ANSWERS: usize = 1 << 16;
+
+/// Requests that wait for the end of a search.
+const SEARCHERS: usize = 4096;
 
 /// Command topics remembered for warning once.
 pub(super) const WARNED_TOPICS: usize = 256;
@@ -188,7 +192,7 @@ impl Core {
             }
             // Answered when the search has ended.
             Ok(Request::Scan) => {
-                if self.searchers.len() < ANSWERS {
+                if self.searchers.len() < SEARCHERS {
                     self.searchers.push(transaction);
                 }
                 return self.search.asked(now);
