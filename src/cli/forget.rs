@@ -33,12 +33,7 @@ pub struct Forget {
 /// # Errors
 /// No bridge answered, or it refused.
 pub async fn run(arguments: &Forget, config: &Config) -> Result<(), Box<dyn Error>> {
-    let listen = config.broker.listen;
-    let embedded = BrokerUrl { tls: false, host: listen.ip().to_string(), port: listen.port() };
-    let mut urls = config.mqtt.brokers();
-    if urls.is_empty() {
-        urls.push(embedded);
-    }
+    let urls = config.brokers();
     let places = urls.iter().map(BrokerUrl::to_string).collect::<Vec<_>>().join(", ");
     let unanswered = format!("no bridge answered at {places}; is one running?");
     let answer = timeout(arguments.timeout, ask(&arguments.name, config, urls)).await;
