@@ -239,6 +239,29 @@ fn no_other_file_is_taken_for_an_app() {
     assert_eq!(found, [root().join("deploy/homeassistant/kasa2mqtt/config.yaml")]);
 }
 
+/// Whoever copies a configuration from a page has one that is understood.
+#[test]
+fn configurations_on_pages_are_some() {
+    let folder = root().join("docs/migration");
+    let mut pages: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    for page in ["README.md", "docs/design.md", "docs/scale.md", "deploy/mosquitto/README.md"] {
+        pages.push(root().join(page));
+    }
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("kasa.toml");
+    let mut read = 0;
+    for page in pages {
+        let text = fs::read_to_string(&page).unwrap();
+        for block in text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
+            fs::write(&file, block).unwrap();
+            kasa2mqtt::config::load_with(Some(&file), std::iter::empty())
+                .unwrap_or_else(|error| panic!("{}: {error}\n{block}", page.display()));
+            read += 1;
+        }
+    }
+    assert!(read >= 6, "{read} configurations");
+}
+
 /// The pages on migration name topics of ours, and links go somewhere.
 #[test]
 fn what_pages_name_exists() {
