@@ -69,7 +69,8 @@ pid=$(systemctl show -P MainPID kasa2mqtt)
 say capabilities grep -h CapEff /proc/$pid/status
 say files ls /usr/share/man/man1/kasa2mqtt.1.gz /usr/share/man/man1/kasa2mqtt-scan.1.gz \
   /usr/share/bash-completion/completions/kasa2mqtt /usr/share/zsh/vendor-completions/_kasa2mqtt \
-  /usr/share/fish/vendor_completions.d/kasa2mqtt.fish
+  /usr/share/fish/vendor_completions.d/kasa2mqtt.fish /usr/share/man/man1/kasa2mqtt-healthcheck.1.gz \
+  /usr/share/doc/kasa2mqtt/prometheus/kasa2mqtt.rules.yml
 say manual man -P cat kasa2mqtt
 
 # A password from systemd's credentials, in a configuration of one's own.

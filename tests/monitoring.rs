@@ -182,6 +182,9 @@ fn the_dashboard_is_one() {
         }
         assert_eq!(letters.is_empty(), panel["type"] == "row", "{panel}");
     }
+    // All jobs are all bridges, not everything that Prometheus knows.
+    let job = &dashboard["templating"]["list"][1];
+    assert!(job["name"] == "job" && job.get("allValue").is_none(), "{job}");
     let variables: Vec<String> =
         dashboard["templating"]["list"].as_array().unwrap().iter().map(|one| text(&one["name"])).collect();
     assert_eq!(variables, ["datasource", "job", "plug"]);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::time::{Interval, MissedTickBehavior, interval};
-use tracing::{debug, info};
+use tracing::debug;
 
 use crate::bridge::core::Core;
 use crate::bridge::plug::Availability;
@@ -34,12 +34,6 @@ impl Manager {
     pub fn from_environment() -> Manager {
         let ticks = std::env::var_os("NOTIFY_SOCKET").map(|_| {
             let watchdog = sd_notify::watchdog_enabled();
-            if let Some(watchdog) = watchdog {
-                info!(
-                    "the service manager expects to hear of us every {}",
-                    humantime::format_duration(watchdog)
-                );
-            }
             // Twice as often as it is expected.
             let apart = watchdog.map_or(STATUS_APART, |watchdog| STATUS_APART.min(watchdog / 2));
             let mut ticks = interval(apart.max(AT_LEAST));
