@@ -108,7 +108,8 @@ async fn the_image_runs_without_root_and_without_a_place_to_write() {
             "--timeout",
             "3s",
         ]);
-        check.env_clear().env("KASA2MQTT_MQTT__URL", broker).output().unwrap()
+        check.env_clear().env("PATH", std::env::var("PATH").unwrap());
+        check.env("KASA2MQTT_MQTT__URL", broker).output().unwrap()
     };
     let healthy = check(format!("mqtt://{}", mosquitto.address()));
     assert!(healthy.status.success(), "{}", String::from_utf8_lossy(&healthy.stderr));
