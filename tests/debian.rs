@@ -55,7 +55,7 @@ say enabled systemctl is-enabled kasa2mqtt
 say installed systemctl is-active kasa2mqtt
 say answers hear
 say type systemctl show -P Type kasa2mqtt
-say healthy kasa2mqtt healthcheck -c $config
+say healthy kasa2mqtt healthcheck --log warn -c $config
 # The status is at most five seconds old.
 for _ in $(seq 100); do
   status=$(systemctl show -P StatusText kasa2mqtt)
