@@ -93,6 +93,8 @@ say with-password hear -u kasa -P secret
 # Hung: the watchdog starts it anew.
 kill -STOP $(systemctl show -P MainPID kasa2mqtt)
 for _ in $(seq 200); do [ "$(systemctl show -P NRestarts kasa2mqtt)" -ge 1 ] && break; sleep 0.1; done
+# It counts before the new one has said that it is ready.
+for _ in $(seq 200); do systemctl -q is-active kasa2mqtt && break; sleep 0.1; done
 say restarts systemctl show -P NRestarts kasa2mqtt
 say after-hanging hear -u kasa -P secret
 
