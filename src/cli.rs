@@ -4,6 +4,7 @@ pub mod check;
 pub mod completions;
 pub mod demo;
 pub mod forget;
+pub mod healthcheck;
 pub mod log;
 pub mod output;
 pub mod plug;
@@ -47,6 +48,8 @@ pub enum Command {
     Completions(completions::Completions),
     /// Have the running bridge forget a plug: its topics, and its device in Home Assistant.
     Forget(forget::Forget),
+    /// Ask the running bridge whether it works: exit code 0, or 1 and the reason.
+    Healthcheck(healthcheck::Healthcheck),
     /// Talk to one plug, once, without a broker.
     Plug(plug::Plug),
     /// List the plugs on this network.

@@ -22,6 +22,7 @@ use crate::bridge::shard::Shard;
 use crate::broker;
 use crate::http;
 use crate::mqtt;
+use crate::mqtt::settings::BrokerUrl;
 use crate::plug::klap::account::Account;
 use crate::plug::link::Ports;
 use crate::plug::scan;
@@ -72,6 +73,16 @@ impl Config {
             client.password_file.clone_from(&self.broker.password_file);
         }
         client
+    }
+
+    /// Where it finds the broker: the embedded one, where none is configured.
+    pub fn brokers(&self) -> Vec<BrokerUrl> {
+        let mut urls = self.mqtt.brokers();
+        if urls.is_empty() {
+            let listen = self.broker.listen;
+            urls.push(BrokerUrl { tls: false, host: listen.ip().to_string(), port: listen.port() });
+        }
+        urls
     }
 }
 

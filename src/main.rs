@@ -59,6 +59,9 @@ async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
                 () = signals.stopped() => return Err("interrupted".into()),
             }
         }
+        Command::Healthcheck(healthcheck) => {
+            cli::healthcheck::run(&healthcheck, cli.config.as_deref()).await?;
+        }
         Command::Scan(scan) => tokio::select! {
             done = cli::scan::run(&scan) => done?,
             () = signals.stopped() => return Err("interrupted".into()),

@@ -11,9 +11,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use kasa2mqtt::bridge::topics::Topics;
 use kasa2mqtt::config::Config;
 use rumqttc::MqttOptions;
-use support::bridge::Bridge;
+use support::bridge::{Bridge, Program};
 use support::house::{config, plugs};
 use support::mosquitto::Mosquitto;
+use support::soon;
 use support::watcher::Watcher;
 
 const ACL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/mosquitto/acl");
@@ -127,6 +128,12 @@ async fn the_bridge_does_all_its_work_under_it() {
         home.hear(&config_of(number), |payload| payload.len() > 100).await;
     }
     home.hear("kasa/bridge/state", |payload| payload == "online").await;
+    // A health check looks with the bridge's own account, and writes nothing.
+    let mut check = tokio::process::Command::from(Program::command());
+    check.arg("healthcheck").env("KASA2MQTT_MQTT__URL", format!("mqtt://{}", house.address()));
+    check.env("KASA2MQTT_MQTT__USERNAME", "kasa2mqtt").env("KASA2MQTT_MQTT__PASSWORD", "secret");
+    let checked = soon("the check", check.output()).await.unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
     home.hear("kasa/bridge/health", |payload| payload.starts_with('{')).await;
     home.hear("kasa/plug-1/3", |payload| payload.contains(r#""state":"OFF""#)).await;
     // Commands and their results, of a plug, of an attribute, of an outlet.

@@ -132,6 +132,7 @@ const FLOORS: &[&str] = &[
     "cli::table",
     "cli::plug",
     "cli::forget",
+    "cli::healthcheck",
     "cli::scan::table",
     "cli::scan",
     "cli::simulate",

@@ -31,6 +31,12 @@ fn instructions(path: &str) -> Vec<(String, String)> {
         .collect()
 }
 
+/// The program has this command.
+fn understood(command: &Value) {
+    let words = command.as_array().unwrap().iter().map(|word| word.as_str().unwrap().into());
+    kasa2mqtt::cli::parse(words).unwrap_or_else(|error| panic!("{command}: {error}"));
+}
+
 #[test]
 fn the_image_is_static_and_not_root() {
     let all = instructions("deploy/docker/Dockerfile");
@@ -43,6 +49,8 @@ fn the_image_is_static_and_not_root() {
     assert_eq!(of("ENTRYPOINT"), Some(r#"["/kasa2mqtt"]"#));
     let health = of("HEALTHCHECK").unwrap();
     assert!(health.ends_with(r#"CMD ["/kasa2mqtt", "healthcheck"]"#), "there is no shell: {health}");
+    assert!(health.contains("--timeout=10s"), "the check itself gives up after eight: {health}");
+    understood(&json!(["/kasa2mqtt", "healthcheck"]));
     assert!(of("RUN").is_none(), "nothing can run in scratch");
     // What is copied from here is here, and not ignored.
     let ignored = read(".dockerignore");
@@ -105,8 +113,14 @@ fn the_stateful_set_is_hardened_and_its_shards_are_as_many_as_its_pods() {
     assert_eq!(security["readOnlyRootFilesystem"], true);
     assert_eq!(security["allowPrivilegeEscalation"], false);
     assert_eq!(security["capabilities"]["drop"], json!(["ALL"]));
-    for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
-        assert_eq!(container[probe]["exec"]["command"], json!(["/kasa2mqtt", "healthcheck"]), "{probe}");
+    // Those that kill ask only whether it lives. No probe is cut off before the check itself gives up.
+    let check = json!(["/kasa2mqtt", "healthcheck"]);
+    let alive = json!(["/kasa2mqtt", "healthcheck", "--alive"]);
+    for (probe, command) in [("startupProbe", &alive), ("readinessProbe", &check), ("livenessProbe", &alive)]
+    {
+        assert_eq!(container[probe]["exec"]["command"], *command, "{probe}");
+        assert!(container[probe]["timeoutSeconds"].as_u64() > Some(8), "{probe}");
+        understood(command);
     }
     let variable = |name: &str| {
         let all = container["env"].as_array().unwrap();
@@ -124,6 +138,9 @@ fn the_stateful_set_is_hardened_and_its_shards_are_as_many_as_its_pods() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.toml");
     fs::write(&file, kinds["ConfigMap"]["data"]["config.toml"].as_str().unwrap()).unwrap();
+    // The probes read the same one: by a variable, for they do not see the container's arguments.
+    let mounts = &container["volumeMounts"].as_array().unwrap()[0]["mountPath"];
+    assert_eq!(variable("KASA2MQTT_CONFIG"), format!("{}/config.toml", mounts.as_str().unwrap()));
     // Kubernetes names the pods, and tells them.
     for pod in 0..replicas {
         let name = format!("{}-{pod}", kinds["StatefulSet"]["metadata"]["name"].as_str().unwrap());
@@ -131,6 +148,7 @@ fn the_stateful_set_is_hardened_and_its_shards_are_as_many_as_its_pods() {
         let variables = variables.into_iter().map(|(key, value)| (key.to_string(), value));
         let config = kasa2mqtt::config::load_with(Some(&file), variables).unwrap();
         assert_eq!(config.scan.targets.len(), 1);
+        assert!(config.http.listen.is_some(), "the probes ask there");
         assert_eq!(config.shard.unwrap().to_string(), format!("{}/{replicas}", pod + 1));
     }
 }
@@ -200,6 +218,10 @@ async fn the_apps_options_are_keys_of_the_configuration() {
     }
     assert!(yaml("repository.yaml")["name"].is_string());
     let image = instructions("deploy/homeassistant/kasa2mqtt/Dockerfile");
+    // Its watchdog restarts what is not healthy.
+    let health = &image.iter().find(|(word, _)| word == "HEALTHCHECK").unwrap().1;
+    assert!(health.ends_with(r#"CMD ["/kasa2mqtt", "healthcheck", "--alive"]"#), "{health}");
+    understood(&json!(["/kasa2mqtt", "healthcheck", "--alive"]));
     let labels = &image.iter().find(|(word, _)| word == "LABEL").unwrap().1;
     for label in ["io.hass.version", "io.hass.type=\"app\"", "io.hass.arch"] {
         assert!(labels.contains(label), "{label}");
@@ -225,6 +247,29 @@ fn no_other_file_is_taken_for_an_app() {
     assert_eq!(found, [root().join("deploy/homeassistant/kasa2mqtt/config.yaml")]);
 }
 
+/// Whoever copies a configuration from a page has one that is understood.
+#[test]
+fn configurations_on_pages_are_some() {
+    let folder = root().join("docs/migration");
+    let mut pages: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    for page in ["README.md", "docs/design.md", "docs/scale.md", "deploy/mosquitto/README.md"] {
+        pages.push(root().join(page));
+    }
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("kasa.toml");
+    let mut read = 0;
+    for page in pages {
+        let text = fs::read_to_string(&page).unwrap();
+        for block in text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()) {
+            fs::write(&file, block).unwrap();
+            kasa2mqtt::config::load_with(Some(&file), std::iter::empty())
+                .unwrap_or_else(|error| panic!("{}: {error}\n{block}", page.display()));
+            read += 1;
+        }
+    }
+    assert!(read >= 6, "{read} configurations");
+}
+
 /// The pages on migration name topics of ours, and links go somewhere.
 #[test]
 fn what_pages_name_exists() {
@@ -232,7 +277,13 @@ fn what_pages_name_exists() {
     let folder = root().join("docs/migration");
     let mut pages: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(pages.len(), 5);
-    let others = ["README.md", "SECURITY.md", "deploy/README.md", "deploy/mosquitto/README.md"];
+    let others = [
+        "README.md",
+        "SECURITY.md",
+        "deploy/README.md",
+        "deploy/mosquitto/README.md",
+        "deploy/prometheus/README.md",
+    ];
     pages.extend(others.map(|page| root().join(page)));
     let (mut links, mut named) = (0, 0);
     for page in &pages {

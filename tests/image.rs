@@ -15,8 +15,8 @@ use support::house::FREE;
 use support::machine::must;
 use support::mosquitto::Mosquitto;
 use support::netns::as_root;
-use support::soon;
 use support::watcher::Watcher;
+use support::{port, soon};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// The static program, which `tests/run` builds beside the one that other tests use.
@@ -96,6 +96,24 @@ async fn the_image_runs_without_root_and_without_a_place_to_write() {
     watcher.hear("kasa/plug-0", |payload| payload.contains(r#""state":"OFF""#)).await;
     watcher.publish("kasa/plug-0/set", "ON", false).await;
     watcher.hear("kasa/plug-0/result", |payload| payload.contains(r#""ok":true"#)).await;
+    // The image's own check, by what the broker holds: it has no page.
+    let check = |broker: String| {
+        let mut check = as_root("chroot");
+        check.args([
+            "--userspec=65532:65532",
+            "--groups=",
+            &files,
+            "/kasa2mqtt",
+            "healthcheck",
+            "--timeout",
+            "3s",
+        ]);
+        check.env_clear().env("PATH", std::env::var("PATH").unwrap());
+        check.env("KASA2MQTT_MQTT__URL", broker).output().unwrap()
+    };
+    let healthy = check(format!("mqtt://{}", mosquitto.address()));
+    assert!(healthy.status.success(), "{}", String::from_utf8_lossy(&healthy.stderr));
+    assert_eq!(check(format!("mqtt://{}", port::unused())).status.code(), Some(1));
     let status = fs::read_to_string(format!("/proc/{}/status", program.id())).unwrap();
     let line =
         |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_string();

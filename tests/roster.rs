@@ -298,13 +298,20 @@ async fn what_is_found_is_served_until_it_is_removed(broker: AnyBroker) {
     assert!(plugs[0].look().await.relay());
 
     // Removed: from Home Assistant at once, from the topics two seconds later.
-    let forget = async |name: &str| {
+    let forget = async |arguments: &[&str]| {
         let mut command = tokio::process::Command::from(Program::command());
-        command.args(["forget", name]).env("KASA2MQTT_MQTT__URL", format!("mqtt://{}", broker.address()));
+        command
+            .arg("forget")
+            .args(arguments)
+            .env("KASA2MQTT_MQTT__URL", format!("mqtt://{}", broker.address()));
         soon("the program", command.output()).await.unwrap()
     };
-    let forgot = forget("heater").await;
-    assert!(forgot.status.success() && forgot.stdout == b"forgot heater\n", "{forgot:?}");
+    let forgot = forget(&["heater", "--json"]).await;
+    let said: Value = serde_json::from_slice(&forgot.stdout).unwrap();
+    assert!(
+        forgot.status.success() && said == json!({"ok": true, "name": "heater", "error": null}),
+        "{said}"
+    );
     let config_topic = "homeassistant/device/kasa_50c7bf5e0001/config";
     let left = watcher.hear_after(from, config_topic, str::is_empty).await;
     let cleared = watcher.hear_after(from, "kasa/heater", str::is_empty).await;
@@ -313,8 +320,12 @@ async fn what_is_found_is_served_until_it_is_removed(broker: AnyBroker) {
     let topics = retained(broker.address(), 1).await;
     assert!(!topics.keys().any(|topic| topic.contains("heater") || topic.contains("kasa_50c7bf5e0001")));
     assert_eq!(ask("device/remove", json!({"id": "heater"})).await["status"], "error");
-    let nobody = forget("heater").await;
+    let nobody = forget(&["heater"]).await;
     assert!(!nobody.status.success() && String::from_utf8_lossy(&nobody.stderr).contains("no such device"));
+    let nobody = forget(&["heater", "--json"]).await;
+    let said: Value = serde_json::from_slice(&nobody.stdout).unwrap();
+    assert_eq!((&said["ok"], nobody.status.success()), (&json!(false), false));
+    assert!(said["error"].as_str().is_some_and(|error| error.contains("no such device")), "{said}");
     bridge.stop().await.unwrap();
 
     // Those that are not listed any more, and are not to be adopted, go.

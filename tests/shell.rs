@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 use support::bridge::Program;
 use support::house::FREE;
 
-const COMMANDS: [&str; 6] = ["run", "demo", "check", "plug", "scan", "simulate"];
+const COMMANDS: [&str; 9] =
+    ["run", "demo", "check", "completions", "forget", "healthcheck", "plug", "scan", "simulate"];
 
 fn run(arguments: &[&str]) -> Output {
     Program::command().args(arguments).output().unwrap()

@@ -26,6 +26,9 @@ pub struct Forget {
     /// How long to wait for the bridge.
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
     pub timeout: Duration,
+    /// Print a JSON object.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Asks, and tells what the bridge answered.
@@ -33,21 +36,22 @@ pub struct Forget {
 /// # Errors
 /// No bridge answered, or it refused.
 pub async fn run(arguments: &Forget, config: &Config) -> Result<(), Box<dyn Error>> {
-    let listen = config.broker.listen;
-    let embedded = BrokerUrl { tls: false, host: listen.ip().to_string(), port: listen.port() };
-    let mut urls = config.mqtt.brokers();
-    if urls.is_empty() {
-        urls.push(embedded);
-    }
+    let urls = config.brokers();
     let places = urls.iter().map(BrokerUrl::to_string).collect::<Vec<_>>().join(", ");
-    let unanswered = format!("no bridge answered at {places}; is one running?");
     let answer = timeout(arguments.timeout, ask(&arguments.name, config, urls)).await;
-    let answer = answer.ok().flatten().ok_or(unanswered)?;
-    match answer["status"].as_str() {
-        Some("ok") => output::line(format_args!("forgot {}", arguments.name))?,
-        _ => return Err(answer["error"].as_str().unwrap_or("the bridge refused").into()),
+    let problem = match answer.ok().flatten() {
+        None => Some(format!("no bridge answered at {places}; is one running?")),
+        Some(answer) if answer["status"] == "ok" => None,
+        Some(answer) => Some(answer["error"].as_str().unwrap_or("the bridge refused").to_string()),
+    };
+    match (arguments.json, &problem) {
+        (true, _) => {
+            output::line(json!({"ok": problem.is_none(), "name": arguments.name, "error": problem}))?;
+        }
+        (false, None) => output::line(format_args!("forgot {}", arguments.name))?,
+        (false, Some(_)) => {}
     }
-    Ok(())
+    problem.map_or(Ok(()), |problem| Err(problem.into()))
 }
 
 /// The bridge's answer; `None` when the session ended before it.

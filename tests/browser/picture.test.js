@@ -22,6 +22,10 @@ test('pictures of a household', async (t) => {
     ['phone-light', phone], ['phone-dark', { ...phone, colorScheme: 'dark' }]]) {
     const page = await open(mock.url, options);
     await page.getByRole('switch').first().waitFor();
+    // A card that nobody has seen is not drawn: everything is in view at once.
+    const height = await page.evaluate(() => document.documentElement.scrollHeight);
+    await page.setViewportSize({ ...options.viewport, height });
+    await page.evaluate(() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn))));
     const path = join(FOLDER, `${name}.png`);
     await page.screenshot({ path, fullPage: true });
     assert.ok(statSync(path).size > 10_000, `${name} is empty`);
