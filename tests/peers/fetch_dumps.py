@@ -15,6 +15,8 @@ import tarfile
 import urllib.parse
 import urllib.request
 
+from pip._internal.models.index import PyPI
+
 PACKAGE = "python_kasa-0.12.0.tar.gz"
 SHA256 = "92b0cd9eafc89a07a31e5652dd494a2eed0477fc1b0e517ba1b1a045d2cf3643"
 DUMPS = re.compile(r"[^/]+/tests/fixtures/iot/([^/]+\.json)")
@@ -27,7 +29,7 @@ def index() -> str:
         text=True,
         check=False,
     )
-    return os.environ.get("PIP_INDEX_URL") or asked.stdout.strip() or "https://pypi.org/simple"
+    return os.environ.get("PIP_INDEX_URL") or asked.stdout.strip() or PyPI.simple_url
 
 
 def get(url: str) -> bytes:
