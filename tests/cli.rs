@@ -233,7 +233,9 @@ async fn simulate_serves_dumps() {
 
 #[tokio::test]
 async fn usage_is_exit_code_two() {
-    for arguments in [&["fly"][..], &["plug"], &["plug", "x", "led", "up"], &["--log", "kasa2mqtt=loudly", "check"]] {
+    for arguments in
+        [&["fly"][..], &["plug"], &["plug", "x", "led", "up"], &["--log", "kasa2mqtt=loudly", "check"]]
+    {
         fails(2, arguments).await;
     }
     assert!(ok(&["--help"]).await.contains("demo"));
