@@ -8,7 +8,7 @@ use crate::floor;
 use crate::mqtt::Client;
 use crate::options::Options;
 use crate::plugs::Plugs;
-use crate::process::{Usage, memory};
+use crate::process::{Usage, memory, own_memory};
 use crate::report::{Report, median, ms, percentile, ratio, us};
 use crate::stage::Stage;
 
@@ -76,8 +76,14 @@ pub fn memory_of_few(options: &Options, plugs: &Plugs, report: &mut Report) {
 
 pub fn memory_row(stage: &Stage, goal: &str, report: &mut Report) {
     let (now, highest) = memory(stage.bridge.process());
+    let own = own_memory(stage.bridge.process());
     let figure = format!("resident memory, {} plugs", stage.count);
-    report.row(figure, format!("{now:.1} MB"), format!("highest {highest:.1} MB"), goal);
+    report.row(
+        figure,
+        format!("{now:.1} MB"),
+        format!("{own:.1} MB without files, highest {highest:.1} MB"),
+        goal,
+    );
 }
 
 /// From the program's start to the first state of its only plug.
