@@ -7,6 +7,7 @@ pub mod clock;
 pub mod command;
 pub mod emeter;
 pub mod error;
+pub mod json;
 pub mod klap;
 pub mod known;
 pub mod link;

@@ -24,6 +24,7 @@ pub fn idle(options: &Options, plugs: &Plugs, report: &mut Report) -> Vec<Took> 
     let mut lost = 0;
     for round in 0..options.commands {
         hops.push(floor.hop());
+        std::thread::sleep(PAUSE);
         exchanges.push(floor.exchange());
         std::thread::sleep(PAUSE);
         match stage.command(round % PLUGS) {
@@ -37,13 +38,21 @@ pub fn idle(options: &Options, plugs: &Plugs, report: &mut Report) -> Vec<Took> 
     report.row("floor: hop + exchange, p50", ms(least), format!("{} + {}", ms(hop), ms(exchange)), "");
     let relay: Vec<Duration> = took.iter().map(|took| took.relay).collect();
     let state: Vec<Duration> = took.iter().map(|took| took.state).collect();
-    let row = |report: &mut Report, figure: &str, times: &[Duration], goal: &str| {
+    let row = |report: &mut Report, figure: &str, times: &[Duration], against: String| {
         let (p50, p99) = (percentile(times, 0.5), percentile(times, 0.99));
-        let measured = format!("{}, p99 {}", ms(p50), ms(p99));
-        report.row(figure, measured, format!("{} the floor", ratio(p50, least)), goal);
+        report.row(figure, format!("{}, p99 {}", ms(p50), ms(p99)), against, "2 x the floor");
     };
-    row(report, "command to relay, p50, 20 plugs", &relay, "2 x");
-    row(report, "command to state, p50, 20 plugs", &state, "2 x");
+    let relays = format!("{} the floor", ratio(median(&relay), least));
+    row(report, "command to relay, p50, 20 plugs", &relay, relays);
+    // A state has to travel back.
+    let (p50, way) = (median(&state), least + hop);
+    let states = format!(
+        "{} the floor, {} two hops and an exchange ({})",
+        ratio(p50, least),
+        ratio(p50, way),
+        ms(way)
+    );
+    row(report, "command to state, p50, 20 plugs", &state, states);
     if lost > 0 {
         report.row("commands without a state", lost.to_string(), format!("of {}", options.commands), "0");
     }

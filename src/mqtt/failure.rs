@@ -1,7 +1,11 @@
 //! What an error of the client means: for a person, and for the pause before the next try.
 
+use std::time::{Duration, UNIX_EPOCH};
+
+use humantime::format_rfc3339_seconds;
 use rumqttc::{ConnectReturnCode, ConnectionError, StateError, TlsError, mqttbytes};
-use tokio_rustls::rustls;
+use tokio_rustls::rustls::pki_types::UnixTime;
+use tokio_rustls::rustls::{self, CertificateError};
 use tracing::{error, warn};
 
 use super::connection::{End, NotBegun};
@@ -86,11 +90,11 @@ impl From<ConnectionError> for Failure {
 
 fn tls(error: &TlsError) -> Failure {
     match error {
-        // A reset or an early end during the handshake: usually TLS spoken to a port that does not.
-        TlsError::Io(error) if certificate_problem(error).is_none() => {
-            Failure::passing(format!("TLS: {error}"))
-        }
-        TlsError::Io(error) => Failure::lasting(format!("TLS: {error}")),
+        TlsError::Io(error) => match certificate_problem(error) {
+            Some(problem) => Failure::lasting(format!("TLS: {problem}")),
+            // A reset or an early end during the handshake: usually TLS spoken to a port that does not.
+            None => Failure::passing(format!("TLS: {error}")),
+        },
         error => Failure::lasting(format!("TLS: {error}")),
     }
 }
@@ -110,8 +114,51 @@ fn state(error: &StateError) -> Failure {
     }
 }
 
-/// The rustls error inside an I/O error, if it is one that will be the same next time.
-fn certificate_problem(error: &std::io::Error) -> Option<&rustls::Error> {
-    let rustls = error.get_ref()?.downcast_ref::<rustls::Error>()?;
-    matches!(rustls, rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_)).then_some(rustls)
+/// The rustls error inside an I/O error, if it is one that will be the same next time, in words that will be, too: rustls
+/// itself tells the time of each try.
+fn certificate_problem(error: &std::io::Error) -> Option<String> {
+    let date = |time: &UnixTime| format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(time.as_secs()));
+    match error.get_ref()?.downcast_ref::<rustls::Error>()? {
+        rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. }) => {
+            Some(format!("invalid peer certificate: certificate expired at {}", date(not_after)))
+        }
+        rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. }) => {
+            Some(format!("invalid peer certificate: certificate not valid before {}", date(not_before)))
+        }
+        error @ (rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_)) => {
+            Some(error.to_string())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn the_same_certificate_is_the_same_failure_at_every_try() {
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let tried = |problem: fn(UnixTime) -> CertificateError, now| {
+            let error = rustls::Error::InvalidCertificate(problem(at(now)));
+            tls(&TlsError::Io(io::Error::new(io::ErrorKind::InvalidData, error)))
+        };
+        const NEW_YEAR: Duration = Duration::from_secs(1_577_836_800);
+        let not_after =
+            |time| CertificateError::ExpiredContext { time, not_after: UnixTime::since_unix_epoch(NEW_YEAR) };
+        let not_before = |time| CertificateError::NotValidYetContext {
+            time,
+            not_before: UnixTime::since_unix_epoch(NEW_YEAR),
+        };
+        for (problem, words) in [
+            (not_after as fn(_) -> _, "certificate expired at 2020-01-01T00:00:00Z"),
+            (not_before, "certificate not valid before 2020-01-01T00:00:00Z"),
+        ] {
+            let told = tried(problem, 10);
+            assert!(told.needs_a_person && told.text.contains(words), "{told:?}");
+            assert_eq!(told, tried(problem, 20));
+        }
+    }
 }

@@ -8,8 +8,9 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::json::{Json, Object};
 use super::reply::Method;
 use super::zone;
 
@@ -81,10 +82,9 @@ impl Keeper {
 }
 
 /// The object under `time.get_time`; `None` when it is no time.
-pub fn parse(time: &Map<String, Value>) -> Option<DateTime> {
-    let field =
-        |key: &str| time.get(key).and_then(Value::as_i64).and_then(|number| i8::try_from(number).ok());
-    let year = time.get("year").and_then(Value::as_i64).and_then(|year| i16::try_from(year).ok())?;
+pub fn parse(time: &Object) -> Option<DateTime> {
+    let field = |key: &str| time.get(key).and_then(Json::as_i64).and_then(|number| i8::try_from(number).ok());
+    let year = time.get("year").and_then(Json::as_i64).and_then(|year| i16::try_from(year).ok())?;
     DateTime::new(year, field("month")?, field("mday")?, field("hour")?, field("min")?, field("sec")?, 0).ok()
 }
 

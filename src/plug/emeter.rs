@@ -4,8 +4,7 @@
 //! Generation 2 sends integers: `power_mw`, `voltage_mv`, `current_ma`, `total_wh`. They are told apart key by key,
 //! never by model. Integers inside mean that nothing like 157.06000000000003 can ever be published.
 
-use serde_json::{Map, Value};
-
+use super::json::{Json, Object};
 use super::reply::Method;
 
 /// What flows now, and the counter.
@@ -39,7 +38,7 @@ const PLAUSIBLE: f64 = 1e12;
 
 impl Emeter {
     /// Reads the object under `emeter.get_realtime`. Rubbish in one quantity leaves the others alone.
-    pub fn parse(realtime: &Map<String, Value>) -> Emeter {
+    pub fn parse(realtime: &Object) -> Emeter {
         Emeter {
             power_mw: quantity(realtime, "power_mw", "power"),
             voltage_mv: quantity(realtime, "voltage_mv", "voltage"),
@@ -82,17 +81,17 @@ impl Emeter {
 
 /// The energy in Wh of the entry of `day_list` or `month_list` whose `key` is `number`. A day or month without an entry
 /// had none; a reply without a list tells nothing.
-pub fn energy_of(statistics: &Map<String, Value>, list: &str, key: &str, number: i64) -> Option<u64> {
+pub fn energy_of(statistics: &Object, list: &str, key: &str, number: i64) -> Option<u64> {
     let entries = statistics.get(list)?.as_array()?;
-    let is_it = |entry: &&Map<String, Value>| entry.get(key).and_then(Value::as_i64) == Some(number);
-    match entries.iter().filter_map(Value::as_object).find(is_it) {
+    let is_it = |entry: &&Object| entry.get(key).and_then(Json::as_i64) == Some(number);
+    match entries.iter().filter_map(Json::as_object).find(is_it) {
         Some(entry) => quantity(entry, "energy_wh", "energy"),
         None => Some(0),
     }
 }
 
-fn quantity(object: &Map<String, Value>, milli: &str, whole: &str) -> Option<u64> {
-    let number = |key: &str| object.get(key).and_then(Value::as_f64);
+fn quantity(object: &Object, milli: &str, whole: &str) -> Option<u64> {
+    let number = |key: &str| object.get(key).and_then(Json::as_f64);
     number(milli).or_else(|| number(whole).map(|value| value * 1000.0)).and_then(plausible)
 }
 fn plausible(milli: f64) -> Option<u64> {
@@ -104,7 +103,7 @@ mod tests {
     use super::*;
 
     fn parse(json: &str) -> Emeter {
-        Emeter::parse(serde_json::from_str::<Value>(json).unwrap().as_object().unwrap())
+        Emeter::parse(&serde_json::from_str(json).unwrap())
     }
 
     #[test]
@@ -136,7 +135,7 @@ mod tests {
 
     #[test]
     fn energy_of_a_day_in_both_generations() {
-        let statistics = |json: &str| serde_json::from_str::<Map<String, Value>>(json).unwrap();
+        let statistics = |json: &str| serde_json::from_str::<Object>(json).unwrap();
         let first = statistics(
             r#"{"day_list":[{"year":2016,"month":11,"day":23,"energy":0.123},
             {"year":2016,"month":11,"day":24,"energy":0.5}],"err_code":0}"#,

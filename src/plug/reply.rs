@@ -1,21 +1,22 @@
 //! The envelope of replies: `{"<module>":{"<method>":<answer>}}`, each answer with an `err_code` (protocol.md 2, 5).
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::error::Error;
+use super::json::{Json, Object};
 
 /// A module and one of its methods.
 pub type Method = (&'static str, &'static str);
 
 /// A reply, known to be a JSON object.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Reply(Map<String, Value>);
+pub struct Reply(Object);
 
 impl Reply {
     /// Reads a decrypted reply.
     pub fn parse(body: &[u8]) -> Result<Reply, Error> {
         match serde_json::from_slice(body) {
-            Ok(Value::Object(reply)) => Ok(Reply(reply)),
+            Ok(Json::Object(reply)) => Ok(Reply(reply)),
             Ok(_) => Err(Error::Malformed("not a JSON object".into())),
             // serde_json's text names line and column and quotes nothing of the reply.
             Err(error) => Err(Error::Malformed(format!("not JSON: {error}"))),
@@ -24,28 +25,33 @@ impl Reply {
 
     /// The reply to a request whose parts were asked one by one.
     pub fn of_parts(parts: Vec<Reply>) -> Reply {
-        Reply(parts.into_iter().flat_map(|part| part.0).collect())
+        Reply(Object::merged(parts.into_iter().map(|part| part.0)))
     }
 
-    /// The whole reply, for a person at a shell.
+    /// The whole reply.
+    pub fn object(&self) -> &Object {
+        &self.0
+    }
+
+    /// The same for a person at a shell.
     pub fn into_value(self) -> Value {
-        Value::Object(self.0)
+        self.0.into()
     }
 
     /// The object under a method, or the plug's refusal. "module not support" comes in three shapes: at the method,
     /// at the module and at the top level (protocol.md 5); all three are looked at before anything is indexed.
-    pub fn method(&self, (module, name): Method) -> Result<&Map<String, Value>, Error> {
+    pub fn method(&self, (module, name): Method) -> Result<&Object, Error> {
         refusal(&self.0)?;
-        let methods = self.0.get(module).and_then(Value::as_object).ok_or_else(|| missing(module))?;
+        let methods = self.0.get(module).and_then(Json::as_object).ok_or_else(|| missing(module))?;
         refusal(methods)?;
-        let answer = methods.get(name).and_then(Value::as_object).ok_or_else(|| missing(name))?;
+        let answer = methods.get(name).and_then(Json::as_object).ok_or_else(|| missing(name))?;
         refusal(answer)?;
         Ok(answer)
     }
 
     /// Whether the plug confirms that it did what a request asked: the method is there with `err_code` 0.
     pub fn confirm(&self, method: Method) -> Result<(), Error> {
-        match self.method(method)?.get("err_code").and_then(Value::as_i64) {
+        match self.method(method)?.get("err_code").and_then(Json::as_i64) {
             Some(0) => Ok(()),
             _ => Err(Error::Malformed(format!("no err_code in {}", method.1))),
         }
@@ -56,13 +62,13 @@ fn missing(key: &str) -> Error {
     Error::Malformed(format!("no {key} object"))
 }
 
-fn refusal(object: &Map<String, Value>) -> Result<(), Error> {
+fn refusal(object: &Object) -> Result<(), Error> {
     match object.get("err_code") {
         None => Ok(()),
         Some(code) => match code.as_i64() {
             Some(0) => Ok(()),
             Some(code) => {
-                let message = object.get("err_msg").and_then(Value::as_str).unwrap_or("no reason given");
+                let message = object.get("err_msg").and_then(Json::as_str).unwrap_or("no reason given");
                 Err(Error::Refused { code, message: printable(message, 80) })
             }
             None => Err(Error::Malformed("err_code is not an integer".into())),

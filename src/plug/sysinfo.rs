@@ -2,10 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use serde_json::{Map, Value};
-
 use super::emeter::Emeter;
 use super::error::{Error, unsupported};
+use super::json::{Json, Object};
 use super::protocol::Protocol;
 use super::reading::{Kind, Motion, Outlet, Reading};
 use super::reply::{Method, Reply, printable};
@@ -68,7 +67,7 @@ impl Sysinfo {
         let first = children.map_or(Some(sysinfo), |children| children[0].as_object());
         Ok(Sysinfo {
             timers,
-            tells_next_action: first.is_some_and(|object| object.contains_key("next_action")),
+            tells_next_action: first.is_some_and(|object| object.get("next_action").is_some()),
             reading: Reading {
                 mac,
                 // Whoever asked knows better.
@@ -79,7 +78,7 @@ impl Sysinfo {
                 hw_ver: text("hw_ver", 16),
                 sw_ver: text("sw_ver", 64),
                 device_id,
-                rssi: sysinfo.get("rssi").and_then(Value::as_i64).filter(|dbm| (-200..=100).contains(dbm)),
+                rssi: sysinfo.get("rssi").and_then(Json::as_i64).filter(|dbm| (-200..=100).contains(dbm)),
                 led: bit(sysinfo, "led_off").map(|dark| !dark),
                 cloud: None,
                 // KS200M says "PIR"; KS220M and ES20M say "sensor".
@@ -91,7 +90,7 @@ impl Sysinfo {
 }
 
 /// Bulbs have `mic_type` "IOT.SMARTBULB"; every plug has "SMARTPLUG" in one of the two keys (protocol.md 3.1).
-fn is_of_the_plug_family(sysinfo: &Map<String, Value>) -> Result<(), Error> {
+fn is_of_the_plug_family(sysinfo: &Object) -> Result<(), Error> {
     let class = ["type", "mic_type"].iter().find_map(|key| string(sysinfo, key)).unwrap_or_default();
     if class.to_ascii_uppercase().contains("SMARTPLUG") {
         return Ok(());
@@ -100,11 +99,11 @@ fn is_of_the_plug_family(sysinfo: &Map<String, Value>) -> Result<(), Error> {
     Err(unsupported(format!("{} is no plug but {}", part("model"), printable(class, 32))))
 }
 
-fn has_feature(sysinfo: &Map<String, Value>, feature: &str) -> bool {
+fn has_feature(sysinfo: &Object, feature: &str) -> bool {
     string(sysinfo, "feature").is_some_and(|features| features.split(':').any(|one| one == feature))
 }
 
-fn strip(children: &[Value], device_id: &str, now: SystemTime) -> Result<Vec<(Outlet, Option<bool>)>, Error> {
+fn strip(children: &[Json], device_id: &str, now: SystemTime) -> Result<Vec<(Outlet, Option<bool>)>, Error> {
     let malformed = |what: &str| Error::Malformed(format!("sysinfo.children: {what}"));
     let mut outlets = Vec::with_capacity(children.len());
     for child in children {
@@ -139,12 +138,12 @@ fn number(outlets: &mut [(Outlet, Option<bool>)]) {
     outlets.sort_by_key(|(outlet, _)| outlet.number);
 }
 
-fn outlet(object: &Map<String, Value>, relay: &str, now: SystemTime) -> Result<Outlet, Error> {
+fn outlet(object: &Object, relay: &str, now: SystemTime) -> Result<Outlet, Error> {
     let on = bit(object, relay);
     let on = on.ok_or_else(|| Error::Malformed(format!("sysinfo.{relay} is not 0 or 1")))?;
     // Seen negative, and nonzero while off (protocol.md 3.1).
-    let seconds = object.get("on_time").and_then(Value::as_u64).filter(|_| on);
-    let brightness = object.get("brightness").and_then(Value::as_u64).filter(|percent| *percent <= 100);
+    let seconds = object.get("on_time").and_then(Json::as_u64).filter(|_| on);
+    let brightness = object.get("brightness").and_then(Json::as_u64).filter(|percent| *percent <= 100);
     Ok(Outlet {
         child: None,
         number: 1,
@@ -156,26 +155,26 @@ fn outlet(object: &Map<String, Value>, relay: &str, now: SystemTime) -> Result<O
         brightness: brightness.and_then(|percent| u8::try_from(percent).ok()),
         emeter: None,
         timer: None,
-        next_action: object.get("next_action").and_then(Value::as_object).and_then(NextAction::parse),
+        next_action: object.get("next_action").and_then(Json::as_object).and_then(NextAction::parse),
     })
 }
 
 /// `active_mode` says it on single plugs, the type of `next_action` on strips.
-fn timer_runs(object: &Map<String, Value>) -> Option<bool> {
+fn timer_runs(object: &Object) -> Option<bool> {
     let mode = string(object, "active_mode").map(|mode| mode == "count_down");
-    let next = object.get("next_action").and_then(Value::as_object).map(timer::is_timer);
+    let next = object.get("next_action").and_then(Json::as_object).map(timer::is_timer);
     match (mode, next) {
         (None, None) => None,
         (mode, next) => Some(mode.unwrap_or(false) || next.unwrap_or(false)),
     }
 }
 
-fn string<'a>(object: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
-    object.get(key).and_then(Value::as_str)
+fn string<'a>(object: &'a Object, key: &str) -> Option<&'a str> {
+    object.get(key).and_then(Json::as_str)
 }
 
-fn bit(object: &Map<String, Value>, key: &str) -> Option<bool> {
-    match object.get(key).and_then(Value::as_u64) {
+fn bit(object: &Object, key: &str) -> Option<bool> {
+    match object.get(key).and_then(Json::as_u64) {
         Some(0) => Some(false),
         Some(1) => Some(true),
         _ => None,

@@ -2,8 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use serde_json::{Map, Value};
-
+use super::json::{Json, Object};
 use super::reply::Method;
 
 /// `count_down.get_rules`. The module holds one rule.
@@ -36,10 +35,10 @@ impl Timer {
     }
 
     /// The running rule in the object under `count_down.get_rules`, if there is one.
-    pub fn parse(rules: &Map<String, Value>, now: SystemTime) -> Option<Timer> {
+    pub fn parse(rules: &Object, now: SystemTime) -> Option<Timer> {
         let rules = rules.get("rule_list")?.as_array()?;
         rules.iter().find_map(|rule| {
-            let number = |key: &str| rule.get(key).and_then(Value::as_u64);
+            let number = |key: &str| rule.get(key).and_then(Json::as_u64);
             let remaining = number("remain").filter(|seconds| (1..=u64::from(u32::MAX)).contains(seconds))?;
             let switches_on = bit(number("act"))?;
             (number("enable") == Some(1))
@@ -58,8 +57,8 @@ impl Timer {
 impl NextAction {
     /// From the object `next_action` of sysinfo, or under `schedule.get_next_action`, whose keys differ. Only type 1
     /// is the schedule; type 2 is the timer.
-    pub fn parse(object: &Map<String, Value>) -> Option<NextAction> {
-        let number = |key: &str| object.get(key).and_then(Value::as_u64);
+    pub fn parse(object: &Object) -> Option<NextAction> {
+        let number = |key: &str| object.get(key).and_then(Json::as_u64);
         let second = number("schd_sec").or_else(|| number("schd_time"))?;
         let switches_on = bit(number("action"))?;
         let second_of_day = u32::try_from(second).ok().filter(|second| *second < 86_400)?;
@@ -68,8 +67,8 @@ impl NextAction {
 }
 
 /// Whether `next_action` of sysinfo speaks of the timer.
-pub fn is_timer(next_action: &Map<String, Value>) -> bool {
-    next_action.get("type").and_then(Value::as_u64) == Some(2)
+pub fn is_timer(next_action: &Object) -> bool {
+    next_action.get("type").and_then(Json::as_u64) == Some(2)
 }
 
 fn bit(number: Option<u64>) -> Option<bool> {
@@ -92,7 +91,7 @@ mod tests {
 
     const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
-    fn object(json: &str) -> Map<String, Value> {
+    fn object(json: &str) -> Object {
         serde_json::from_str(json).unwrap()
     }
 

@@ -1,7 +1,7 @@
 //! The questions beside the poll: each one exchange, and none of them able to fail a reading.
 
 use jiff::civil::DateTime;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -9,6 +9,7 @@ use crate::plug::agenda::Question;
 use crate::plug::clock::{self, GET_TIME, SET_TIMEZONE};
 use crate::plug::emeter::{DAYS, Emeter, MONTHS, REALTIME, energy_of};
 use crate::plug::error::{Error, unsupported};
+use crate::plug::json::Json;
 use crate::plug::meter::PROOF_AFTER;
 use crate::plug::reading::Outlet;
 use crate::plug::reply::{Method, Reply};
@@ -211,8 +212,8 @@ impl Owner {
     }
 }
 
-fn flag(value: Option<&Value>) -> Option<bool> {
-    match value.and_then(Value::as_i64) {
+fn flag(value: Option<&Json>) -> Option<bool> {
+    match value.and_then(Json::as_i64) {
         Some(0) => Some(false),
         Some(1) => Some(true),
         _ => None,

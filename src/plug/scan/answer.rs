@@ -2,12 +2,11 @@
 
 use std::net::SocketAddr;
 
-use serde_json::{Map, Value};
-
 use super::found::{Found, Protocol};
 use super::probe::HEADER;
 use crate::plug::cipher;
 use crate::plug::error::Error;
+use crate::plug::json::{Json, Object};
 use crate::plug::mac::Mac;
 use crate::plug::reply::{Reply, printable};
 
@@ -46,7 +45,7 @@ pub fn sysinfo(reply: &Reply, sender: SocketAddr) -> Result<Found, Error> {
         hw_ver: text(sysinfo, "hw_ver", 16),
         sw_ver: text(sysinfo, "sw_ver", 64),
         relays: relays(sysinfo),
-        rssi: sysinfo.get("rssi").and_then(Value::as_i64).filter(|dbm| (-200..=100).contains(dbm)),
+        rssi: sysinfo.get("rssi").and_then(Json::as_i64).filter(|dbm| (-200..=100).contains(dbm)),
         has_meter: string(sysinfo, "feature").is_some_and(|list| list.split(':').any(|one| one == "ENE")),
         ..Found::at(sender, protocol)
     })
@@ -58,14 +57,14 @@ pub fn sysinfo(reply: &Reply, sender: SocketAddr) -> Result<Found, Error> {
 /// It is not the announcement of anything with a MAC.
 pub fn announcement(datagram: &[u8], sender: SocketAddr, xor: u16) -> Result<Found, Error> {
     let body = datagram.get(HEADER..).ok_or_else(|| Error::Malformed("shorter than its header".into()))?;
-    let reply = Reply::parse(body)?.into_value();
-    let result = reply.get("result").and_then(Value::as_object);
+    let reply = Reply::parse(body)?;
+    let result = reply.object().get("result").and_then(Json::as_object);
     let result = result.ok_or_else(|| Error::Malformed("no result object".into()))?;
-    let no_scheme = Map::new();
-    let scheme = result.get("mgt_encrypt_schm").and_then(Value::as_object).unwrap_or(&no_scheme);
+    let no_scheme = Object::default();
+    let scheme = result.get("mgt_encrypt_schm").and_then(Json::as_object).unwrap_or(&no_scheme);
     let device_type = text(result, "device_type", 64);
     let protocol = protocol(&device_type, scheme);
-    let http = scheme.get("http_port").and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok());
+    let http = scheme.get("http_port").and_then(Json::as_u64).and_then(|port| u16::try_from(port).ok());
     let port = match protocol {
         Protocol::Xor => xor,
         _ => http.filter(|port| *port != 0).unwrap_or(HTTP_PORT),
@@ -81,13 +80,13 @@ pub fn announcement(datagram: &[u8], sender: SocketAddr, xor: u16) -> Result<Fou
 
 /// protocol.md 6: the family before the dot and the encryption decide. To take every KLAP of the IOT family for the first
 /// version looks like a wrong password on firmware that has `new_klap` (protocol.md 12, fact 14).
-fn protocol(device_type: &str, scheme: &Map<String, Value>) -> Protocol {
+fn protocol(device_type: &str, scheme: &Object) -> Protocol {
     let truthy = |key: &str| match scheme.get(key) {
-        Some(Value::Bool(yes)) => *yes,
+        Some(Json::Bool(yes)) => *yes,
         Some(value) => value.as_i64().is_some_and(|number| number != 0),
         None => false,
     };
-    let second = truthy("new_klap") || scheme.get("lv").and_then(Value::as_i64) == Some(2);
+    let second = truthy("new_klap") || scheme.get("lv").and_then(Json::as_i64) == Some(2);
     let (family, kind) = device_type.split_once('.').unwrap_or_default();
     if family != "IOT" || !kind.contains("SMARTPLUG") || truthy("is_support_https") {
         return Protocol::Unsupported;
@@ -100,25 +99,25 @@ fn protocol(device_type: &str, scheme: &Map<String, Value>) -> Protocol {
     }
 }
 
-fn relays(sysinfo: &Map<String, Value>) -> Vec<bool> {
-    let bit = |object: &Value, key: &str| object.get(key).and_then(Value::as_u64).map(|bit| bit == 1);
-    match sysinfo.get("children").and_then(Value::as_array) {
+fn relays(sysinfo: &Object) -> Vec<bool> {
+    let bit = |object: &Json, key: &str| object.get(key).and_then(Json::as_u64).map(|bit| bit == 1);
+    match sysinfo.get("children").and_then(Json::as_array) {
         Some(outlets) => outlets.iter().take(MAX_OUTLETS).filter_map(|outlet| bit(outlet, "state")).collect(),
-        None => sysinfo.get("relay_state").and_then(Value::as_u64).map(|bit| bit == 1).into_iter().collect(),
+        None => sysinfo.get("relay_state").and_then(Json::as_u64).map(|bit| bit == 1).into_iter().collect(),
     }
 }
 
-fn mac(object: &Map<String, Value>, keys: &[&str]) -> Result<Mac, Error> {
+fn mac(object: &Object, keys: &[&str]) -> Result<Mac, Error> {
     let mac = keys.iter().find_map(|key| string(object, key));
     let mac = mac.ok_or_else(|| Error::Malformed("no mac".into()))?;
     mac.parse().map_err(|error| Error::Malformed(format!("mac: {error}")))
 }
 
-fn string<'a>(object: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
-    object.get(key).and_then(Value::as_str)
+fn string<'a>(object: &'a Object, key: &str) -> Option<&'a str> {
+    object.get(key).and_then(Json::as_str)
 }
 
-fn text(object: &Map<String, Value>, key: &str, length: usize) -> String {
+fn text(object: &Object, key: &str, length: usize) -> String {
     printable(string(object, key).unwrap_or_default(), length)
 }
 
