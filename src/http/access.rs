@@ -108,8 +108,8 @@ impl Access {
             return if peer.address == INGRESS { Ok(()) } else { Err("only through Home Assistant") };
         }
         let host = text(headers, HOST);
-        // Browsers name it always; what has none is none.
-        if host.is_some_and(|host| !self.is_ours(host)) {
+        // Browsers name it always; what has none is none. What cannot be read is not ours.
+        if headers.contains_key(HOST) && !host.is_some_and(|host| self.is_ours(host)) {
             return Err("not under this name: add it to http.hosts, or use the address");
         }
         match headers.contains_key(ORIGIN) && !self.is_own_origin(text(headers, ORIGIN), host) {
@@ -208,6 +208,8 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use hyper::header::HeaderValue;
+
     use super::*;
 
     const HERE: &str = "127.0.0.1";
@@ -321,6 +323,9 @@ mod tests {
             assert!(!sees(&[("host", host)]), "{host}");
         }
         assert!(sees(&[]), "a program that names nobody is no browser");
+        let unreadable =
+            HeaderMap::from_iter([(HOST, HeaderValue::from_bytes(b"evil\xff.example").unwrap())]);
+        assert!(access.admit(peer(THERE), "/api/state", &unreadable).is_err());
         // A proxy that asks under our address for its own page.
         assert!(sees(&[("host", "127.0.0.1:8099"), ("origin", "https://plugs.example.org")]));
         assert!(!sees(&[("host", "127.0.0.1:8099"), ("origin", "https://evil.example")]));
