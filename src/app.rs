@@ -37,12 +37,12 @@ use crate::plug::task::{Post, Report};
 use crate::unique;
 
 mod hands;
-mod manager;
 mod onlooker;
+mod systemd;
 
 use hands::Hands;
-use manager::Manager;
 use onlooker::Onlooker;
+use systemd::Systemd;
 
 /// Messages between the core and the broker's session; few, so that the newest state is rendered late.
 const OUTBOX: usize = 16;
@@ -190,7 +190,7 @@ async fn bridge(
     let mut session = pin!(session::run(config.client(), urls, identity, outbox_receiver, event_sender));
 
     let mut ends = Ends { reports, events, outbox, finds };
-    let mut manager = Manager::from_environment();
+    let mut systemd = Systemd::from_environment();
     info!(plugs = core.fleet().len(), "kasa2mqtt {} is running", env!("CARGO_PKG_VERSION"));
     if config.plug.is_empty() && !config.scan.enabled {
         warn!(
@@ -198,11 +198,11 @@ async fn bridge(
         );
     }
     let ended = tokio::select! {
-        ended = serve(&mut core, &mut ends, &mut hands, &mut onlooker, &mut manager, shutdown) => ended?,
+        ended = serve(&mut core, &mut ends, &mut hands, &mut onlooker, &mut systemd, shutdown) => ended?,
         () = &mut session => return Err(Error::Worker("the broker's session")),
     };
     if ended == Ended::Stopped {
-        manager.farewell();
+        systemd.farewell();
     }
     core.stop(Instant::now());
     onlooker.leave(&mut core);
@@ -250,7 +250,7 @@ async fn serve(
     ends: &mut Ends,
     hands: &mut Hands,
     onlooker: &mut Onlooker,
-    manager: &mut Manager,
+    systemd: &mut Systemd,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Ended, Error> {
     let mut shutdown = pin!(shutdown);
@@ -296,7 +296,7 @@ async fn serve(
             }
             Some(ask) = onlooker.asks.recv() => onlooker.follow(core, ask),
             Ok(permit) = changes.reserve(), if core.has_changes() => onlooker::show(core, &changes, permit),
-            () = manager.due() => manager.hear(core),
+            () = systemd.due() => systemd.hear(core),
             _ = vitals.tick() => core.vitals(started.elapsed(), process::resident_memory()),
             () = sleep_until(wake.unwrap_or_else(tokio::time::Instant::now)), if wake.is_some() => {
                 core.wake(Instant::now());

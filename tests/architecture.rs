@@ -317,6 +317,16 @@ fn one_room_knows_the_client_crate_and_the_simulator_knows_only_the_cipher() {
     }
 }
 
+/// A room is named after what is in it.
+#[test]
+fn no_room_is_for_everything() {
+    for source in sources() {
+        for name in ["utils", "helpers", "common", "types", "manager"] {
+            assert!(!source.module.split("::").any(|part| part == name), "{}", source.module);
+        }
+    }
+}
+
 #[test]
 fn files_are_small() {
     for source in sources() {

@@ -22,16 +22,16 @@ const STATUS_APART: Duration = Duration::from_secs(5);
 const AT_LEAST: Duration = Duration::from_millis(10);
 
 /// See the module.
-pub(super) struct Manager {
+pub(super) struct Systemd {
     /// When it is to hear of us; `None` where nobody listens.
     ticks: Option<Interval>,
     is_ready: bool,
     status: String,
 }
 
-impl Manager {
+impl Systemd {
     /// The one that started this program, if one did and wants to hear of it.
-    pub fn from_environment() -> Manager {
+    pub fn from_environment() -> Systemd {
         let ticks = std::env::var_os("NOTIFY_SOCKET").map(|_| {
             let watchdog = sd_notify::watchdog_enabled();
             // Twice as often as it is expected.
@@ -40,10 +40,10 @@ impl Manager {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             ticks
         });
-        Manager { ticks, is_ready: false, status: String::new() }
+        Systemd { ticks, is_ready: false, status: String::new() }
     }
 
-    /// Completes when [`Manager::hear`] is to be called: at once, and then as often as it is expected.
+    /// Completes when [`Systemd::hear`] is to be called: at once, and then as often as it is expected.
     pub async fn due(&mut self) {
         match &mut self.ticks {
             Some(ticks) => drop(ticks.tick().await),
