@@ -79,14 +79,14 @@ async fn stopped_here_and_started_there_it_is_the_same_bridge() {
     assert!(there.ended().await.success());
 }
 
-/// Namespaces around a root of its own (`$1`), with the folder `$2` as `/work`. CRIU wants a mount at `/`.
+/// Namespaces around a root of its own (`$1`), with the folder `$2` as `/stage`. CRIU wants a mount at `/`.
 const ROOM: &str = r#"
 set -e
 mount --make-rprivate /
 mount --bind "$1" "$1"
 cd "$1"
-mkdir -p old work
-mount --bind "$2" work
+mkdir -p old stage
+mount --bind "$2" stage
 pivot_root . old
 mount -t proc proc /proc
 mount -t tmpfs run /run
@@ -96,9 +96,9 @@ for device in 'null 1 3' 'zero 1 5' 'urandom 1 9'; do
   mknod -m 666 "/dev/$name" c "$major" "$minor"
 done
 umount -l /old
-cd /work
+cd /stage
 ip link set lo up
-exec bash /work/script
+exec bash /stage/script
 "#;
 
 /// For each way: dump, twelve seconds of commands to a bridge that is not there, restore; then how many of them ran, and
