@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod completions;
+pub mod conversation;
 pub mod demo;
 pub mod forget;
 pub mod healthcheck;

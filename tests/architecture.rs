@@ -132,6 +132,7 @@ const FLOORS: &[&str] = &[
     "cli::completions",
     "cli::table",
     "cli::plug",
+    "cli::conversation",
     "cli::forget",
     "cli::healthcheck",
     "cli::scan::table",

@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::bridge::message::Publish;
 use crate::bridge::retained::Ticket;
 use crate::bridge::topics::Topics;
 use crate::config::Config;
-use crate::mqtt::session::{self, Event, Identity};
+use crate::mqtt::event::Event;
 use crate::mqtt::settings::BrokerUrl;
 use crate::unique;
 
+use super::conversation;
 use super::output;
 
 /// Has the running bridge forget a plug.
@@ -37,7 +37,7 @@ pub struct Forget {
 /// No bridge answered, or it refused.
 pub async fn run(arguments: &Forget, config: &Config) -> Result<(), Box<dyn Error>> {
     let urls = config.brokers();
-    let places = urls.iter().map(BrokerUrl::to_string).collect::<Vec<_>>().join(", ");
+    let places = conversation::places(&urls);
     let answer = timeout(arguments.timeout, ask(&arguments.name, config, urls)).await;
     let problem = match answer.ok().flatten() {
         None => Some(format!("no bridge answered at {places}; is one running?")),
@@ -59,39 +59,16 @@ async fn ask(name: &str, config: &Config, urls: Vec<BrokerUrl>) -> Option<Value>
     let topics = Topics::new(&config.mqtt.base_topic, &config.homeassistant.prefix);
     let transaction = Value::from(unique::name());
     let request = json!({"id": name, "transaction": transaction}).to_string();
-    let identity = Identity {
-        client_id: format!("kasa2mqtt-{}", unique::name()),
-        will: None,
-        filters: vec![topics.bridge("response/device/remove")],
-        memory_filters: Vec::new(),
+    let words = Publish {
+        ticket: Ticket(0),
+        topic: topics.bridge("request/device/remove"),
+        payload: request.into_bytes(),
+        retain: false,
     };
-    let (outbox, publishes) = mpsc::channel(1);
-    let (sender, mut events) = mpsc::channel(16);
-    let session = session::run(config.client(), urls, identity, publishes, sender);
-    let conversation = async {
-        loop {
-            match events.recv().await? {
-                Event::Opened => {
-                    let publish = Publish {
-                        ticket: Ticket(0),
-                        topic: topics.bridge("request/device/remove"),
-                        payload: request.clone().into_bytes(),
-                        retain: false,
-                    };
-                    outbox.send(publish).await.ok()?;
-                }
-                Event::Message(message) => {
-                    let answer: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
-                    if answer["transaction"] == transaction {
-                        return Some(answer);
-                    }
-                }
-                Event::Lost | Event::StoodStill | Event::Acknowledged(_) => {}
-            }
-        }
-    };
-    tokio::select! {
-        () = session => None,
-        answer = conversation => answer,
-    }
+    conversation::hold(config, urls, topics.bridge("response/device/remove"), Some(words), |event| {
+        let Event::Message(message) = event else { return None };
+        let answer: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
+        (answer["transaction"] == transaction).then_some(answer)
+    })
+    .await
 }

@@ -20,16 +20,15 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::bridge::topics::Topics;
 use crate::config::{self, Config};
 use crate::http::access::HEALTH;
-use crate::mqtt::session::{self, Event, Identity};
+use crate::mqtt::event::Event;
 use crate::mqtt::settings::BrokerUrl;
-use crate::unique;
 
+use super::conversation;
 use super::output;
 
 /// Far more than it has to say.
@@ -154,7 +153,7 @@ async fn ask(address: SocketAddr) -> Result<Health, Box<dyn Error + Send + Sync>
 /// Asks the broker what it holds of the bridge.
 async fn broker(config: &Config, arguments: &Healthcheck) -> Told {
     let urls = config.brokers();
-    let place = urls.iter().map(BrokerUrl::to_string).collect::<Vec<_>>().join(", ");
+    let place = conversation::places(&urls);
     if arguments.alive {
         let why = "a bridge without broker cannot be told from a dead one there: --alive needs http.listen";
         return (place, Err(why.into()));
@@ -174,29 +173,15 @@ async fn broker(config: &Config, arguments: &Healthcheck) -> Told {
 
 /// The bridge's retained state. `opened` tells whether the broker let us in.
 async fn state(config: &Config, urls: Vec<BrokerUrl>, topic: &str, opened: &mut bool) -> Option<Vec<u8>> {
-    let identity = Identity {
-        client_id: format!("kasa2mqtt-{}", unique::name()),
-        will: None,
-        filters: vec![topic.to_string()],
-        memory_filters: Vec::new(),
-    };
-    // Nothing is to be said; the session lasts as long as its outbox is open.
-    let (_outbox, publishes) = mpsc::channel(1);
-    let (sender, mut events) = mpsc::channel(16);
-    let session = session::run(config.client(), urls, identity, publishes, sender);
-    let heard = async {
-        loop {
-            match events.recv().await? {
-                Event::Message(message) => return Some(message.payload),
-                Event::Opened => *opened = true,
-                Event::Lost | Event::StoodStill | Event::Acknowledged(_) => {}
-            }
+    conversation::hold(config, urls, topic.to_string(), None, |event| match event {
+        Event::Message(message) => Some(message.payload),
+        Event::Opened => {
+            *opened = true;
+            None
         }
-    };
-    tokio::select! {
-        () = session => None,
-        heard = heard => heard,
-    }
+        Event::Lost | Event::StoodStill | Event::Acknowledged(_) => None,
+    })
+    .await
 }
 
 #[cfg(test)]
