@@ -159,8 +159,7 @@ async fn bridge(
     let topics = Topics::new(&config.mqtt.base_topic, &config.homeassistant.prefix).of(config.shard);
     let will = Will { topic: topics.bridge_state(), payload: "offline" };
     let filters = topics.filters();
-    let client_id = config.mqtt.client_id.clone();
-    let client_id = client_id.unwrap_or_else(|| format!("kasa2mqtt-{}", unique::name()));
+    let client_id = config.mqtt.client_id.clone().unwrap_or_else(unique::client_id);
     let memory_filters = topics.memory_filters();
     let started = Instant::now();
     // Hosts that are listed are met as such, before a search finds them.
@@ -308,10 +307,7 @@ async fn serve(
 fn follow(core: &mut Core, event: Event) {
     let now = Instant::now();
     match event {
-        Event::Opened => {
-            core.clock(now, SystemTime::now());
-            core.session_opened(now);
-        }
+        Event::Opened => core.session_opened(now, SystemTime::now()),
         Event::Lost => core.session_lost(),
         Event::StoodStill => core.stood_still(now),
         Event::Acknowledged(ticket) => {

@@ -255,7 +255,7 @@ fn what_comes_from_the_broker() {
         let mut core = Core::new(settings, now);
         let address = Some("192.0.2.1:9999".parse().unwrap());
         core.add_plug(Entry { address, mac: None, name: Some("x".into()), interval: None, via: Via::Config });
-        core.session_opened(now);
+        core.session_opened(now, SystemTime::UNIX_EPOCH);
         core
     };
     let cores = RefCell::new([core(None), core(Some(Shard { number: 2, count: 3 }))]);

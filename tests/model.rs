@@ -392,7 +392,7 @@ impl World {
     fn open(&mut self) {
         if !self.open {
             self.open = true;
-            self.core.session_opened(self.now);
+            self.core.session_opened(self.now, SystemTime::UNIX_EPOCH);
         }
     }
 

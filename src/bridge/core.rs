@@ -90,8 +90,6 @@ pub struct Core {
     shards: Option<Shards>,
     /// When the broker was last heard of.
     heard_at: Instant,
-    /// A moment, and what the clock on the wall showed then.
-    clock: (Instant, SystemTime),
 }
 
 impl Core {
@@ -108,7 +106,6 @@ impl Core {
             search: Search::new(settings.search, now),
             shards: settings.topics.shard().map(Shards::new),
             heard_at: now,
-            clock: (now, settings.started),
             settings,
             projection: Projection::default(),
             connected: false,
@@ -156,15 +153,16 @@ impl Core {
         self.orders.pop_front()
     }
 
-    /// The broker accepted a new session and our subscriptions: it holds nothing of ours.
-    pub fn session_opened(&mut self, now: Instant) {
+    /// The broker accepted a new session and our subscriptions: it holds nothing of ours. `wall` is what the clock, which
+    /// anybody may set, shows at `now`.
+    pub fn session_opened(&mut self, now: Instant, wall: SystemTime) {
         self.connected = true;
         self.ready.clear();
         self.projection.forget_all();
         self.spacing = Spacing::default();
         self.birth = Birth::None;
         self.vitals.sessions += 1;
-        self.tell_of_absence(now);
+        self.tell_of_absence(now, wall);
         self.recall(now);
         self.devices_at = Some(now);
         self.mark_all();
@@ -186,11 +184,6 @@ impl Core {
     /// The program started at `at`.
     pub fn began(&mut self, at: Instant) {
         self.heard_at = at;
-    }
-
-    /// The clock on the wall, which may have been set since somebody last looked.
-    pub fn clock(&mut self, now: Instant, wall: SystemTime) {
-        self.clock = (now, wall);
     }
 
     /// Something came from the broker.

@@ -181,16 +181,12 @@ impl Core {
 
     /// A node of a cluster that dies takes with it the commands that it had for us, and our will. Whoever sent one
     /// meanwhile learns that it was not heard.
-    pub(super) fn tell_of_absence(&mut self, now: Instant) {
+    pub(super) fn tell_of_absence(&mut self, now: Instant, wall: SystemTime) {
         if self.shards.is_some() && self.vitals.sessions > 1 {
-            let (looked, wall) = self.clock;
-            let on_the_wall = |at: Instant| {
-                let at = wall + at.saturating_duration_since(looked) - looked.saturating_duration_since(at);
-                // A clock that was never set shows less than the time that has passed.
-                format_rfc3339_millis(at.max(SystemTime::UNIX_EPOCH)).to_string()
-            };
-            let (from, to) = (on_the_wall(self.heard_at), on_the_wall(now));
-            self.tell_of(json!({"type": "away", "from": from, "to": to}));
+            let since = wall - now.saturating_duration_since(self.heard_at);
+            // A clock that was never set shows less than the time that has passed.
+            let shown = |at: SystemTime| format_rfc3339_millis(at.max(SystemTime::UNIX_EPOCH)).to_string();
+            self.tell_of(json!({"type": "away", "from": shown(since), "to": shown(wall)}));
         }
     }
 

@@ -26,6 +26,7 @@ use crate::plug::task::Event;
 struct House {
     core: Core,
     now: Instant,
+    wall: SystemTime,
     retained: BTreeMap<String, String>,
     said: Vec<(String, String)>,
 }
@@ -65,11 +66,11 @@ impl House {
             let name = name.map(String::from);
             core.add_plug(Entry { address, mac: None, name, interval: None, via: Via::Config });
         }
-        House { core, now, retained: BTreeMap::new(), said: Vec::new() }
+        House { core, now, wall: SystemTime::UNIX_EPOCH, retained: BTreeMap::new(), said: Vec::new() }
     }
 
     fn connected(mut self) -> House {
-        self.core.session_opened(self.now);
+        self.core.session_opened(self.now, self.wall);
         self.settle();
         self
     }
@@ -300,7 +301,7 @@ fn every_command_has_one_result_whatever_becomes_of_it() {
 #[test]
 fn a_stop_right_after_the_beginning_still_ends_with_offline() {
     let mut house = House::new();
-    house.core.session_opened(house.now);
+    house.core.session_opened(house.now, house.wall);
     // The first of the bridge's messages is on its way, the others are ready.
     let first = house.core.next_publish(house.now).unwrap();
     assert_eq!((first.topic.as_str(), &first.payload[..]), ("kasa/bridge/state", &b"online"[..]));
@@ -369,7 +370,7 @@ fn a_new_session_is_told_everything() {
     house.polled(off());
     assert_eq!(house.said, []);
     house.retained.clear();
-    house.core.session_opened(house.now);
+    house.core.session_opened(house.now, house.wall);
     house.settle();
     house.wait(2);
     assert_eq!(house.said[0].0, "kasa/bridge/state", "the bridge first");
@@ -520,7 +521,7 @@ fn what_is_no_longer_listed_is_cleared_and_home_assistant_told_first() {
     assert_eq!(house.retained["kasa/notes"], "somebody else's");
     // Only what comes before the first session is memory.
     left(&mut house, true);
-    house.core.session_opened(house.now);
+    house.core.session_opened(house.now, house.wall);
     house.settle();
     assert!(has(&house, "kasa/attic"));
 }
@@ -665,7 +666,7 @@ fn an_absence_is_told_by_the_clock_as_it_is_now() {
         house.core.heard(house.now);
         house.core.session_lost();
         house.now += Duration::from_millis(2500);
-        house.core.clock(house.now, SystemTime::UNIX_EPOCH + Duration::from_secs(clock));
+        house.wall = SystemTime::UNIX_EPOCH + Duration::from_secs(clock);
         let mut house = house.connected();
         let topic = house.core.settings.topics.bridge("event");
         let [event] = &house.heard(&topic)[..] else { panic!("one event") };
@@ -678,7 +679,7 @@ fn an_absence_is_told_by_the_clock_as_it_is_now() {
 fn a_broker_that_ends_every_session_at_once_leaves_no_more_events_than_there_may_be() {
     let mut house = House::of_shard(&[], Some(speaker(true)));
     for _ in 0..3000 {
-        house.core.session_opened(house.now);
+        house.core.session_opened(house.now, house.wall);
         house.core.session_lost();
     }
     let house = house.connected();
