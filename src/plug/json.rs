@@ -5,7 +5,7 @@
 use std::fmt;
 
 use compact_str::CompactString;
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Number, Value};
 
 /// Any value.
@@ -60,6 +60,15 @@ impl Json {
         if let Json::Number(number) = self { number.as_u64() } else { None }
     }
 
+    /// The truth value that this is: plugs write 0 and 1.
+    pub fn as_bit(&self) -> Option<bool> {
+        match self.as_u64() {
+            Some(0) => Some(false),
+            Some(1) => Some(true),
+            _ => None,
+        }
+    }
+
     /// The number that this is.
     pub fn as_f64(&self) -> Option<f64> {
         if let Json::Number(number) = self { number.as_f64() } else { None }
@@ -70,6 +79,11 @@ impl Object {
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&Json> {
         self.0.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value)
+    }
+
+    /// The text of a key.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.get(key).and_then(Json::as_str)
     }
 
     /// Several objects as one.
@@ -100,15 +114,6 @@ impl From<Object> for Value {
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Json, D::Error> {
         deserializer.deserialize_any(Reader)
-    }
-}
-
-impl<'de> Deserialize<'de> for Object {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object, D::Error> {
-        match Json::deserialize(deserializer)? {
-            Json::Object(object) => Ok(object),
-            _ => Err(Error::custom("not a JSON object")),
-        }
     }
 }
 
@@ -165,8 +170,19 @@ impl<'de> Visitor<'de> for Reader {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde::de::Error;
 
     use super::*;
+
+    /// For tests of those who read objects; outside of tests these come in replies.
+    impl<'de> Deserialize<'de> for Object {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object, D::Error> {
+            match Json::deserialize(deserializer)? {
+                Json::Object(object) => Ok(object),
+                _ => Err(Error::custom("not a JSON object")),
+            }
+        }
+    }
 
     /// Anything that serde_json itself writes.
     fn any_value() -> impl Strategy<Value = Value> {

@@ -35,13 +35,13 @@ impl Sysinfo {
     /// [`Error::Refused`].
     pub fn parse(reply: &Reply, now: SystemTime) -> Result<Sysinfo, Error> {
         let sysinfo = reply.method(METHOD)?;
-        let text = |key: &str, length| printable(string(sysinfo, key).unwrap_or_default(), length);
+        let text = |key: &str, length| printable(sysinfo.text(key).unwrap_or_default(), length);
         is_of_the_plug_family(sysinfo)?;
-        let mac = ["mac", "mic_mac", "ethernet_mac"].iter().find_map(|key| string(sysinfo, key));
+        let mac = ["mac", "mic_mac", "ethernet_mac"].iter().find_map(|key| sysinfo.text(key));
         let mac = mac.ok_or_else(|| Error::Malformed("sysinfo has no mac".into()))?;
         let mac = mac.parse().map_err(|error| Error::Malformed(format!("sysinfo.mac: {error}")))?;
         let device_id = text("deviceId", 64);
-        let name = string(sysinfo, "dev_name").unwrap_or_default().to_ascii_lowercase();
+        let name = sysinfo.text("dev_name").unwrap_or_default().to_ascii_lowercase();
         let children = match sysinfo.get("children") {
             None => None,
             Some(children) => Some(
@@ -79,7 +79,7 @@ impl Sysinfo {
                 sw_ver: text("sw_ver", 64),
                 device_id,
                 rssi: sysinfo.get("rssi").and_then(Json::as_i64).filter(|dbm| (-200..=100).contains(dbm)),
-                led: bit(sysinfo, "led_off").map(|dark| !dark),
+                led: sysinfo.get("led_off").and_then(Json::as_bit).map(|dark| !dark),
                 cloud: None,
                 // KS200M says "PIR"; KS220M and ES20M say "sensor".
                 motion: (name.contains("pir") || name.contains("sensor")).then(Motion::default),
@@ -91,16 +91,16 @@ impl Sysinfo {
 
 /// Bulbs have `mic_type` "IOT.SMARTBULB"; every plug has "SMARTPLUG" in one of the two keys (protocol.md 3.1).
 fn is_of_the_plug_family(sysinfo: &Object) -> Result<(), Error> {
-    let class = ["type", "mic_type"].iter().find_map(|key| string(sysinfo, key)).unwrap_or_default();
+    let class = ["type", "mic_type"].iter().find_map(|key| sysinfo.text(key)).unwrap_or_default();
     if class.to_ascii_uppercase().contains("SMARTPLUG") {
         return Ok(());
     }
-    let part = |key: &str| printable(string(sysinfo, key).unwrap_or("unknown"), 32);
+    let part = |key: &str| printable(sysinfo.text(key).unwrap_or("unknown"), 32);
     Err(unsupported(format!("{} is no plug but {}", part("model"), printable(class, 32))))
 }
 
 fn has_feature(sysinfo: &Object, feature: &str) -> bool {
-    string(sysinfo, "feature").is_some_and(|features| features.split(':').any(|one| one == feature))
+    sysinfo.text("feature").is_some_and(|features| features.split(':').any(|one| one == feature))
 }
 
 fn strip(children: &[Json], device_id: &str, now: SystemTime) -> Result<Vec<(Outlet, Option<bool>)>, Error> {
@@ -108,12 +108,12 @@ fn strip(children: &[Json], device_id: &str, now: SystemTime) -> Result<Vec<(Out
     let mut outlets = Vec::with_capacity(children.len());
     for child in children {
         let child = child.as_object().ok_or_else(|| malformed("not an object"))?;
-        let id = string(child, "id").map(|id| printable(id, 64)).filter(|id| !id.is_empty());
+        let id = child.text("id").map(|id| printable(id, 64)).filter(|id| !id.is_empty());
         let id = id.ok_or_else(|| malformed("no id"))?;
         // Over UDP, and on some firmware, only the last two characters are sent (protocol.md 2.7).
         let id = if id.len() == 2 { format!("{device_id}{id}") } else { id };
         let outlet = Outlet {
-            alias: printable(string(child, "alias").unwrap_or_default(), 128),
+            alias: printable(child.text("alias").unwrap_or_default(), 128),
             child: Some(id.into()),
             ..outlet(child, "state", now)?
         };
@@ -139,7 +139,7 @@ fn number(outlets: &mut [(Outlet, Option<bool>)]) {
 }
 
 fn outlet(object: &Object, relay: &str, now: SystemTime) -> Result<Outlet, Error> {
-    let on = bit(object, relay);
+    let on = object.get(relay).and_then(Json::as_bit);
     let on = on.ok_or_else(|| Error::Malformed(format!("sysinfo.{relay} is not 0 or 1")))?;
     // Seen negative, and nonzero while off (protocol.md 3.1).
     let seconds = object.get("on_time").and_then(Json::as_u64).filter(|_| on);
@@ -161,23 +161,11 @@ fn outlet(object: &Object, relay: &str, now: SystemTime) -> Result<Outlet, Error
 
 /// `active_mode` says it on single plugs, the type of `next_action` on strips.
 fn timer_runs(object: &Object) -> Option<bool> {
-    let mode = string(object, "active_mode").map(|mode| mode == "count_down");
+    let mode = object.text("active_mode").map(|mode| mode == "count_down");
     let next = object.get("next_action").and_then(Json::as_object).map(timer::is_timer);
     match (mode, next) {
         (None, None) => None,
         (mode, next) => Some(mode.unwrap_or(false) || next.unwrap_or(false)),
-    }
-}
-
-fn string<'a>(object: &'a Object, key: &str) -> Option<&'a str> {
-    object.get(key).and_then(Json::as_str)
-}
-
-fn bit(object: &Object, key: &str) -> Option<bool> {
-    match object.get(key).and_then(Json::as_u64) {
-        Some(0) => Some(false),
-        Some(1) => Some(true),
-        _ => None,
     }
 }
 

@@ -40,7 +40,7 @@ impl Timer {
         rules.iter().find_map(|rule| {
             let number = |key: &str| rule.get(key).and_then(Json::as_u64);
             let remaining = number("remain").filter(|seconds| (1..=u64::from(u32::MAX)).contains(seconds))?;
-            let switches_on = bit(number("act"))?;
+            let switches_on = rule.get("act").and_then(Json::as_bit)?;
             (number("enable") == Some(1))
                 .then(|| Timer::ending_in(Duration::from_secs(remaining), switches_on, now))
         })
@@ -60,7 +60,7 @@ impl NextAction {
     pub fn parse(object: &Object) -> Option<NextAction> {
         let number = |key: &str| object.get(key).and_then(Json::as_u64);
         let second = number("schd_sec").or_else(|| number("schd_time"))?;
-        let switches_on = bit(number("action"))?;
+        let switches_on = object.get("action").and_then(Json::as_bit)?;
         let second_of_day = u32::try_from(second).ok().filter(|second| *second < 86_400)?;
         (number("type") == Some(1)).then_some(NextAction { switches_on, second_of_day })
     }
@@ -69,14 +69,6 @@ impl NextAction {
 /// Whether `next_action` of sysinfo speaks of the timer.
 pub fn is_timer(next_action: &Object) -> bool {
     next_action.get("type").and_then(Json::as_u64) == Some(2)
-}
-
-fn bit(number: Option<u64>) -> Option<bool> {
-    match number {
-        Some(0) => Some(false),
-        Some(1) => Some(true),
-        _ => None,
-    }
 }
 
 /// Clocks of plugs know no fractions.

@@ -84,11 +84,11 @@ impl Owner {
             Question::Statistics(index) => self.put_statistics(index).await?,
             Question::Cloud => {
                 let reply = self.simple(CLOUD).await?;
-                self.known.cloud = flag(reply.method(CLOUD)?.get("cld_connection"));
+                self.known.cloud = reply.method(CLOUD)?.get("cld_connection").and_then(Json::as_bit);
             }
             Question::Motion => {
                 let reply = self.simple(MOTION).await?;
-                self.known.motion = flag(reply.method(MOTION)?.get("enable"));
+                self.known.motion = reply.method(MOTION)?.get("enable").and_then(Json::as_bit);
             }
             Question::NextAction => {
                 let reply = self.simple(NEXT_ACTION).await?;
@@ -209,13 +209,5 @@ impl Owner {
             }
             _ => {}
         }
-    }
-}
-
-fn flag(value: Option<&Json>) -> Option<bool> {
-    match value.and_then(Json::as_i64) {
-        Some(0) => Some(false),
-        Some(1) => Some(true),
-        _ => None,
     }
 }

@@ -46,7 +46,7 @@ pub fn sysinfo(reply: &Reply, sender: SocketAddr) -> Result<Found, Error> {
         sw_ver: text(sysinfo, "sw_ver", 64),
         relays: relays(sysinfo),
         rssi: sysinfo.get("rssi").and_then(Json::as_i64).filter(|dbm| (-200..=100).contains(dbm)),
-        has_meter: string(sysinfo, "feature").is_some_and(|list| list.split(':').any(|one| one == "ENE")),
+        has_meter: sysinfo.text("feature").is_some_and(|list| list.split(':').any(|one| one == "ENE")),
         ..Found::at(sender, protocol)
     })
 }
@@ -91,7 +91,7 @@ fn protocol(device_type: &str, scheme: &Object) -> Protocol {
     if family != "IOT" || !kind.contains("SMARTPLUG") || truthy("is_support_https") {
         return Protocol::Unsupported;
     }
-    match string(scheme, "encrypt_type") {
+    match scheme.text("encrypt_type") {
         Some("XOR") => Protocol::Xor,
         Some("KLAP") if second => Protocol::Klap2,
         Some("KLAP") => Protocol::Klap,
@@ -108,17 +108,13 @@ fn relays(sysinfo: &Object) -> Vec<bool> {
 }
 
 fn mac(object: &Object, keys: &[&str]) -> Result<Mac, Error> {
-    let mac = keys.iter().find_map(|key| string(object, key));
+    let mac = keys.iter().find_map(|key| object.text(key));
     let mac = mac.ok_or_else(|| Error::Malformed("no mac".into()))?;
     mac.parse().map_err(|error| Error::Malformed(format!("mac: {error}")))
 }
 
-fn string<'a>(object: &'a Object, key: &str) -> Option<&'a str> {
-    object.get(key).and_then(Json::as_str)
-}
-
 fn text(object: &Object, key: &str, length: usize) -> String {
-    printable(string(object, key).unwrap_or_default(), length)
+    printable(object.text(key).unwrap_or_default(), length)
 }
 
 #[cfg(test)]
