@@ -1,6 +1,5 @@
 //! One TCP connection to a simulated plug: request in, reply out, with the habits and faults of its behaviour.
 
-use std::borrow::Cow;
 use std::io;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -74,23 +73,9 @@ async fn until_complete(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     }
 }
 
-/// A reply with its numbers as this behaviour has them.
-fn odd(reply: &str, how: Reply) -> Cow<'_, str> {
-    let number: fn(f64) -> Json = match how {
-        Reply::Text => |number| Json::Text(number.to_string()),
-        Reply::Nan => |_| Json::Float(f64::NAN),
-        Reply::Large => |_| Json::Float(1e308),
-        Reply::Negative => |number| Json::Float(-number.abs()),
-        _ => return reply.into(),
-    };
-    let Ok(mut json) = Json::parse(reply.as_bytes()) else { return reply.into() };
-    json.replace_numbers(&number);
-    json.to_string().into()
-}
-
 /// Sends a reply, or what becomes of it. False when the connection ends with it.
 async fn write(stream: &mut TcpStream, reply: &str, behaviour: &Behaviour) -> io::Result<bool> {
-    let mut wire = cipher::frame(odd(reply, behaviour.reply).as_bytes());
+    let mut wire = cipher::frame(reply.as_bytes());
     let half = wire.len() / 2;
     match behaviour.reply {
         Reply::Whole | Reply::Text | Reply::Nan | Reply::Large | Reply::Negative => {}

@@ -155,26 +155,12 @@ impl Host {
     /// Does all that is due and tells when something is due next.
     fn pass_time(&mut self) -> Option<Instant> {
         let now = self.now();
-        self.watchdog = match self.plug.behaviour.watchdog {
-            None => None,
-            Some(every) => match self.watchdog {
-                Some(bites) if bites <= now => {
-                    self.leave(now, AWAY);
-                    Some(now + every)
-                }
-                bites => bites.or(Some(now + every)),
-            },
-        };
-        self.toggle = match self.plug.behaviour.toggles {
-            None => None,
-            Some(every) => match self.toggle {
-                Some(at) if at <= now => {
-                    self.open_or_close();
-                    Some(now + every)
-                }
-                at => at.or(Some(now + every)),
-            },
-        };
+        if recurs(&mut self.watchdog, self.plug.behaviour.watchdog, now) {
+            self.leave(now, AWAY);
+        }
+        if recurs(&mut self.toggle, self.plug.behaviour.toggles, now) {
+            self.open_or_close();
+        }
         if self.restart_at.take_if(|at| *at <= now).is_some() {
             self.leave(now, self.plug.behaviour.boot);
         }
@@ -326,6 +312,13 @@ impl Host {
         let on = self.plug.relay();
         self.relay.send_if_modified(|shown| std::mem::replace(shown, on) != on);
     }
+}
+
+/// Whether it is time again for what happens `every` so often; `at` is when it happens next.
+fn recurs(at: &mut Option<Duration>, every: Option<Duration>, now: Duration) -> bool {
+    let is_due = every.is_some() && at.is_some_and(|at| at <= now);
+    *at = every.map(|every| at.filter(|_| !is_due).unwrap_or(now + every));
+    is_due
 }
 
 /// The reply to a request; `None` where there is none.

@@ -59,6 +59,7 @@ async fn answer(
     if is_request {
         match behaviour.reply {
             Reply::Whole | Reply::Rubbish | Reply::Deep => {}
+            // Done to the reply itself.
             Reply::Text | Reply::Nan | Reply::Large | Reply::Negative => {}
             Reply::ZeroLength => body.clear(),
             Reply::Silence | Reply::Lost => return Ok(never().await),

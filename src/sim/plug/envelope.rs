@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::super::behaviour::Reply;
 use super::super::json::{Fields, Json, put};
 use super::call::{Answer, Call, FAILED, INVALID, NO_ENTRY, NO_METHOD, NO_MODULE, Outcome, Refusal, Way};
 use super::{SimPlug, cloud, dimmer, emeter, netif, rules, sensor, system, time};
@@ -25,7 +26,11 @@ impl SimPlug {
             return dies;
         }
         let mut answer = Answer::default();
-        let reply = self.modules(&modules, way, now, &mut answer).to_string();
+        let mut reply = self.modules(&modules, way, now, &mut answer);
+        if let Some(number) = odd_number(self.behaviour.reply) {
+            reply.replace_numbers(&number);
+        }
+        let reply = reply.to_string();
         if self.behaviour.max_reply.is_some_and(|most| reply.len() > most) {
             return dies;
         }
@@ -138,6 +143,17 @@ impl SimPlug {
 
     fn refusal(&self, Refusal(code, text): Refusal) -> Fields {
         vec![("err_code".into(), code.into()), ("err_msg".into(), text.into())]
+    }
+}
+
+/// What this behaviour makes of each number.
+fn odd_number(reply: Reply) -> Option<fn(f64) -> Json> {
+    match reply {
+        Reply::Text => Some(|number| Json::Text(number.to_string())),
+        Reply::Nan => Some(|_| Json::Float(f64::NAN)),
+        Reply::Large => Some(|_| Json::Float(1e308)),
+        Reply::Negative => Some(|number| Json::Float(-number.abs())),
+        _ => None,
     }
 }
 
