@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::options::Options;
 use crate::plugs::Plugs;
-use crate::process;
+use crate::process::Memory;
 use crate::report::{Report, ms, percentile, ratio};
 use crate::stage::Stage;
 
@@ -28,14 +28,14 @@ pub fn beside(options: &Options, plugs: &Plugs, report: &mut Report) {
         state
     };
     let well = measure(&mut stage);
-    let memory = process::memory(stage.bridge.process()).0;
+    let memory = Memory::of(stage.bridge.process()).now;
     plugs.break_from(HEALTHY);
     // Long enough for all of them to be found broken.
     std::thread::sleep(Duration::from_secs(30));
     stage.quiet();
     let beside = measure(&mut stage);
     plugs.break_from(usize::MAX);
-    let (later, _) = process::memory(stage.bridge.process());
+    let later = Memory::of(stage.bridge.process()).now;
     for (figure, share) in [("p50", 0.5), ("p99", 0.99)] {
         let (well, beside) = (percentile(&well, share), percentile(&beside, share));
         report.row(

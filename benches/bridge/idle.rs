@@ -8,7 +8,7 @@ use crate::floor;
 use crate::mqtt::Client;
 use crate::options::Options;
 use crate::plugs::Plugs;
-use crate::process::{Usage, memory, own_memory};
+use crate::process::{Memory, Usage};
 use crate::report::{Report, median, ms, percentile, ratio, us};
 use crate::stage::Stage;
 
@@ -75,8 +75,7 @@ pub fn memory_of_few(options: &Options, plugs: &Plugs, report: &mut Report) {
 }
 
 pub fn memory_row(stage: &Stage, goal: &str, report: &mut Report) {
-    let (now, highest) = memory(stage.bridge.process());
-    let own = own_memory(stage.bridge.process());
+    let Memory { now, highest, own } = Memory::of(stage.bridge.process());
     let figure = format!("resident memory, {} plugs", stage.count);
     report.row(
         figure,

@@ -34,17 +34,21 @@ impl Usage {
     }
 }
 
-/// Resident memory in MB (of a million bytes), now and at its highest.
-pub fn memory(process: u32) -> (f64, f64) {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("the process runs");
-    let mb = |name| field(&status, name) as f64 * 1024.0 / 1e6;
-    (mb("VmRSS:"), mb("VmHWM:"))
+/// Resident memory in MB, of a million bytes.
+pub struct Memory {
+    pub now: f64,
+    /// Until now.
+    pub highest: f64,
+    /// What of it is the process's own: not the program's text, which all processes of one program share.
+    pub own: f64,
 }
 
-/// What of it is the process's own: not the program's text, which all processes of one program share.
-pub fn own_memory(process: u32) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("the process runs");
-    field(&status, "RssAnon:") as f64 * 1024.0 / 1e6
+impl Memory {
+    pub fn of(process: u32) -> Memory {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).expect("the process runs");
+        let mb = |name| field(&status, name) as f64 * 1024.0 / 1e6;
+        Memory { now: mb("VmRSS:"), highest: mb("VmHWM:"), own: mb("RssAnon:") }
+    }
 }
 
 fn field(status: &str, name: &str) -> u64 {

@@ -7,7 +7,7 @@ use crate::broker::Broker;
 use crate::mqtt::Client;
 use crate::options::Options;
 use crate::plugs::{Plugs, What};
-use crate::process::{Usage, memory, own_memory};
+use crate::process::{Memory, Usage};
 use crate::report::{Report, us};
 use crate::stage::wait_for_states;
 
@@ -55,8 +55,9 @@ pub fn cost(options: &Options, plugs: &Plugs, report: &mut Report) {
         let commands = (cpu() - before).saturating_sub(polling);
         let obeyed = plugs.take().iter().filter(|seen| matches!(seen.what, What::Switched(_))).count();
 
-        let sum = |of: fn(u32) -> f64| bridges.iter().map(|bridge| of(bridge.process())).sum::<f64>();
-        let (now, own) = (sum(|process| memory(process).0), sum(own_memory));
+        let memory: Vec<Memory> = bridges.iter().map(|bridge| Memory::of(bridge.process())).collect();
+        let now: f64 = memory.iter().map(|memory| memory.now).sum();
+        let own: f64 = memory.iter().map(|memory| memory.own).sum();
         let by = format!("{PLUGS} plugs by {shards}");
         report.row(
             format!("resident memory, {by}"),

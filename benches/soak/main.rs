@@ -29,6 +29,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use broker::Broker;
 use ledger::Ledger;
+use process::Memory;
 
 /// Runs the bridge for a long time while everything around it breaks.
 #[derive(Debug, Parser)]
@@ -87,7 +88,7 @@ async fn main() {
     sleep(Duration::from_secs(10)).await;
     let begin = Instant::now();
     let end = begin + Duration::from_secs(60 * options.minutes);
-    let memory_at_begin = process::memory(id).0;
+    let memory_at_begin = Memory::of(id).now;
     let sockets_at_begin = sockets(id);
     let mut ledger = Ledger::default();
     let (mut deaths, mut broken, mut standstills, mut repeated) = (0u32, 0u32, 0u32, 0u32);
@@ -169,7 +170,7 @@ async fn main() {
     }
     let run: u64 = plugs.iter().map(|plug| plug.counts().borrow().relay_commands).sum();
     let polls: u64 = plugs.iter().map(|plug| plug.counts().borrow().requests).sum();
-    let (memory, highest) = process::memory(id);
+    let Memory { now: memory, highest, .. } = Memory::of(id);
     println!("{} plugs for {:?}", plugs.len(), begin.elapsed());
     println!(
         "the broker died {deaths} times, {broken} plugs broke, the bridge was frozen {standstills} times"
