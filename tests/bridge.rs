@@ -16,8 +16,30 @@ use support::house::{Way, plugs};
 use support::soon;
 use support::watcher::Watcher;
 
-against_both_brokers! {
-    with crate::support::house::Way::Xor;
+/// One test for each function over XOR, against both brokers, and once more over each version of KLAP, with plugs that closed
+/// port 9999: to the broker that makes no difference.
+macro_rules! over_everything {
+    ($($name:ident)*) => {
+        against_both_brokers! {
+            with crate::support::house::Way::Xor;
+            $($name)*
+        }
+        mod klap_first {
+            use super::*;
+            $(#[tokio::test] async fn $name() {
+                super::$name(AnyBroker::embedded().await, Way::Klap(Klap::First)).await;
+            })*
+        }
+        mod klap_second {
+            use super::*;
+            $(#[tokio::test] async fn $name() {
+                super::$name(AnyBroker::embedded().await, Way::Klap(Klap::Second)).await;
+            })*
+        }
+    };
+}
+
+over_everything! {
     a_command_moves_the_relay_and_the_state_follows
     the_button_is_noticed_and_the_led_and_a_restart_obey
     each_plug_has_its_own_interval
@@ -40,39 +62,6 @@ mod program {
         killing_the_program_fires_the_will
         a_terminated_program_says_goodbye
     }
-}
-
-/// The whole once more with plugs that closed port 9999; to the broker that makes no difference.
-macro_rules! over_klap {
-    ($($name:ident)*) => {
-        mod klap_first {
-            use super::*;
-            $(#[tokio::test] async fn $name() {
-                super::$name(AnyBroker::embedded().await, Way::Klap(Klap::First)).await;
-            })*
-        }
-        mod klap_second {
-            use super::*;
-            $(#[tokio::test] async fn $name() {
-                super::$name(AnyBroker::embedded().await, Way::Klap(Klap::Second)).await;
-            })*
-        }
-    };
-}
-
-over_klap! {
-    a_command_moves_the_relay_and_the_state_follows
-    the_button_is_noticed_and_the_led_and_a_restart_obey
-    each_plug_has_its_own_interval
-    a_command_that_cannot_be_done_is_answered
-    a_broker_that_lost_its_memory_is_told_everything
-    a_retained_command_switches_nothing
-    a_command_sent_while_the_bridge_was_away_is_not_run_later
-    a_restart_changes_no_discovery_payload
-    home_assistants_birth_is_answered
-    two_hundred_commands_at_once_all_arrive
-    a_restart_can_be_asked_for
-    the_broker_dies_again_and_again_under_commands
 }
 
 /// Hears everything, from before the bridge.

@@ -31,6 +31,9 @@ against_both_brokers! {
     what_every_shard_finds_one_serves
 }
 
+/// Between polls, where gaps are measured.
+const INTERVAL: Duration = Duration::from_secs(2);
+
 const PLUGS: usize = 12;
 
 /// Of the plug of this number, as `support::house::plugs` makes it.
@@ -255,6 +258,13 @@ fn gaps(plugs: &[Simulator]) -> tokio::task::JoinSet<Duration> {
     gaps
 }
 
+/// Once the plugs are gone.
+async fn no_gap_is_long(gaps: tokio::task::JoinSet<Duration>) {
+    let longest = gaps.join_all().await.into_iter().max().unwrap();
+    println!("polled every {INTERVAL:?}, the longest gap was {longest:?}");
+    assert!(longest <= 2 * INTERVAL, "{longest:?}");
+}
+
 /// Until each plug was asked twice more.
 async fn polled(plugs: &[Simulator]) {
     let before: Vec<u64> = plugs.iter().map(|plug| plug.counts().borrow().requests).collect();
@@ -265,7 +275,6 @@ async fn polled(plugs: &[Simulator]) {
 }
 
 async fn a_shard_is_added_and_taken_away_and_no_plug_is_missed(broker: AnyBroker) {
-    const INTERVAL: Duration = Duration::from_secs(2);
     let plugs = plugs(&["HS100-G3"; PLUGS]).await;
     let watcher = watch(&broker).await;
     let start = |shard: &str| {
@@ -276,7 +285,7 @@ async fn a_shard_is_added_and_taken_away_and_no_plug_is_missed(broker: AnyBroker
     let (one, two) = (start("1/2"), start("2/2"));
     online(&watcher, 0).await;
     settled(&broker, 2).await;
-    let mut gaps = gaps(&plugs);
+    let gaps = gaps(&plugs);
     command_all(&watcher, &plugs, "two").await;
     polled(&plugs).await;
     let announced = watcher.mark();
@@ -334,12 +343,7 @@ async fn a_shard_is_added_and_taken_away_and_no_plug_is_missed(broker: AnyBroker
         assert_eq!(gone, None, "an entity was unavailable or gone");
     }
     drop((one, two, plugs));
-    let mut longest = Duration::ZERO;
-    while let Some(gap) = gaps.join_next().await {
-        longest = longest.max(gap.unwrap());
-    }
-    println!("polled every {INTERVAL:?}, the longest gap was {longest:?}");
-    assert!(longest <= 2 * INTERVAL, "{longest:?}");
+    no_gap_is_long(gaps).await;
 }
 
 /// The real program, of which every plug is listed by its host alone.
@@ -354,14 +358,13 @@ fn program(broker: &AnyBroker, plugs: &[Simulator], shard: &str, interval: Durat
 }
 
 async fn a_shard_that_is_replaced_takes_up_where_it_was(broker: AnyBroker) {
-    const INTERVAL: Duration = Duration::from_secs(2);
     let plugs = plugs(&["HS100-G3"; PLUGS]).await;
     let watcher = watch(&broker).await;
     let one = program(&broker, &plugs, "1/2", INTERVAL);
     let two = program(&broker, &plugs, "2/2", INTERVAL);
     online(&watcher, 0).await;
     let before = settled(&broker, 2).await;
-    let mut gaps = gaps(&plugs);
+    let gaps = gaps(&plugs);
     command_all(&watcher, &plugs, "before").await;
     polled(&plugs).await;
 
@@ -396,12 +399,7 @@ async fn a_shard_that_is_replaced_takes_up_where_it_was(broker: AnyBroker) {
     };
     assert_eq!(of_plugs(&after), of_plugs(&before), "the same topics and entities");
     drop((one, two, plugs));
-    let mut longest = Duration::ZERO;
-    while let Some(gap) = gaps.join_next().await {
-        longest = longest.max(gap.unwrap());
-    }
-    println!("polled every {INTERVAL:?}, one shard killed and replaced: the longest gap was {longest:?}");
-    assert!(longest <= 2 * INTERVAL, "{longest:?}");
+    no_gap_is_long(gaps).await;
 }
 
 async fn shards_that_count_differently_are_told_of_and_no_plug_has_two_masters(broker: AnyBroker) {
