@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use support::bridge::Program;
 use support::broker::AnyBroker;
 use support::house::FREE;
+use support::memory::Memory;
 use support::soon;
 use support::watcher::Watcher;
 use tempfile::TempDir;
@@ -121,13 +122,6 @@ fn wellness(number: usize) -> String {
 /// Lines of the program's log.
 fn lines(log: &Path, is: impl Fn(&str) -> bool) -> Vec<String> {
     fs::read_to_string(log).unwrap().lines().filter(|line| is(line)).map(String::from).collect()
-}
-
-/// Resident memory of a process, in KiB.
-fn memory(process: u32) -> i64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 fn value(payload: &str) -> Value {
@@ -235,7 +229,7 @@ async fn broken_plugs_hurt_nobody_else_and_are_told_of_honestly() {
     let from = watcher.mark();
     let house = House { plugs, watcher, from };
     let House { plugs, watcher, .. } = &house;
-    let before = memory(program.id());
+    let before = Memory::of(program.id()).now;
     for (number, (_, behaviour, _)) in faults.iter().enumerate() {
         plugs[healthy + number].behave(behaviour.clone()).await;
     }
@@ -293,7 +287,7 @@ async fn broken_plugs_hurt_nobody_else_and_are_told_of_honestly() {
             None => assert!(told.is_empty(), "{sysinfo}: {told:?}"),
         }
     }
-    let beside = memory(program.id());
+    let beside = Memory::of(program.id()).now;
     println!("resident: {before} KiB before, {beside} KiB beside broken plugs");
     assert!(beside - before < GROWTH, "resident memory grew from {before} to {beside} KiB");
 

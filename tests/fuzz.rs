@@ -38,7 +38,7 @@ use kasa2mqtt::plug::sysinfo::Sysinfo;
 use kasa2mqtt::plug::timer::{GET_RULES, NextAction, Timer};
 use kasa2mqtt::sim::model::MODELS;
 use kasa2mqtt::sim::plug::{SimPlug, Way};
-use support::fuzz::{corpus, feed, seeds};
+use support::fuzz::{ATTRIBUTES, corpus, feed, seeds};
 
 /// What every simulated device says to these modules.
 fn said(modules: &str) -> Vec<Vec<u8>> {
@@ -189,8 +189,6 @@ fn what_people_command() {
 
 /// Every topic on which a plug takes commands, and one on which it does not.
 fn command_topics() -> impl Iterator<Item = String> {
-    const ATTRIBUTES: [&str; 9] =
-        ["state", "brightness", "led", "alias", "pir", "on_time", "identify", "restart", "nonsense"];
     let verbs = ["set".into(), "get".into()].into_iter();
     let verbs = verbs.chain(ATTRIBUTES.map(|attribute| format!("set/{attribute}")));
     verbs.flat_map(|verb| [format!("kasa/x/{verb}"), format!("kasa/x/2/{verb}")])

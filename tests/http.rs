@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use support::bridge::{Bridge, Program};
 use support::broker::AnyBroker;
 use support::house::{config, plug, plugs};
+use support::memory::Memory;
 use support::netns::Namespace;
 use support::output::Talking;
 use support::port;
@@ -577,9 +578,7 @@ async fn metrics_are_what_the_plugs_meters_say() {
     assert!(sample(&metrics, r#"kasa_poll_duration_seconds_count{plug="plug-0"}"#) >= 1.0);
     assert!(sample(&metrics, "kasa_broker_publishes_total") >= 3.0);
     // What the system says of the same process.
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    let kib: f64 = kib.trim_end_matches("kB").trim().parse().unwrap();
+    let kib = Memory::of(std::process::id()).now as f64;
     let resident = sample(&metrics, "process_resident_memory_bytes") / 1024.0;
     assert!((resident - kib).abs() < kib * 0.5, "{resident} {kib}");
     assert!(sample(&metrics, "process_open_fds") > 5.0);

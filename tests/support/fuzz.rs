@@ -112,6 +112,10 @@ pub fn seeds(texts: &[&str]) -> Vec<Vec<u8>> {
     texts.iter().map(|text| text.as_bytes().to_vec()).collect()
 }
 
+/// What a plug can be told by `set/<attribute>`, and something else.
+pub const ATTRIBUTES: [&str; 10] =
+    ["state", "brightness", "transition", "on_time", "led", "pir", "alias", "identify", "reboot", "nonsense"];
+
 /// What once was, or might be, a trouble: a file each in `tests/corpus`, small, and of our own making.
 pub fn corpus() -> Vec<Vec<u8>> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus");

@@ -9,6 +9,7 @@ pub mod hours;
 pub mod house;
 pub mod log;
 pub mod machine;
+pub mod memory;
 pub mod mosquitto;
 pub mod nats;
 pub mod netns;
