@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -34,6 +34,7 @@ pub(super) struct Hands {
     search: scan::Options,
     /// First polls come at a random moment within this time.
     spread: Duration,
+    in_step_since: Instant,
     reports: mpsc::Sender<Report<PlugNo>>,
     finds: mpsc::Sender<Found>,
     pub inboxes: HashMap<PlugNo, mpsc::Sender<Post>>,
@@ -66,6 +67,7 @@ impl Hands {
                 ..scan::Options::default()
             },
             spread: FIRST_POLLS_APART.saturating_mul(count),
+            in_step_since: Instant::now(),
             reports,
             finds,
             inboxes: HashMap::new(),
@@ -88,6 +90,7 @@ impl Hands {
                     energy_interval: self.poll.energy_interval,
                     timeout: self.poll.timeout,
                     first_poll: self.spread.min(interval).mul_f64(fastrand::f64()),
+                    in_step_since: self.in_step_since,
                     keeper: Arc::clone(&self.keeper),
                     wall: Arc::clone(&self.wall),
                 };

@@ -189,6 +189,7 @@ fn settings(arguments: &Plug) -> Settings {
         energy_interval: Duration::from_secs(60),
         timeout: arguments.timeout,
         first_poll: Duration::ZERO,
+        in_step_since: Instant::now(),
         // To look at a plug must not change it.
         keeper: Arc::new(Keeper { set: Set::Never, zone: TimeZone::system() }),
         wall: Arc::new(SystemTime::now),

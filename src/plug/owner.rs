@@ -50,6 +50,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// Time from now to the first poll.
     pub first_poll: Duration,
+    /// The same for all plugs, so that they are polled in step.
+    pub in_step_since: std::time::Instant,
     /// What its clock ought to show.
     pub keeper: Arc<Keeper>,
     /// The time of day.
@@ -81,7 +83,7 @@ impl Owner {
         let phase = settings.interval.mul_f64(fastrand::f64());
         Owner {
             link: Link::new(&settings.host, settings.port, settings.timeout, settings.access.clone()),
-            schedule: Schedule::new(settings.interval, first, phase),
+            schedule: Schedule::new(settings.interval, first, phase, settings.in_step_since),
             mac: settings.mac,
             reading: None,
             known: Known::default(),

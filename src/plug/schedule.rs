@@ -16,6 +16,10 @@ const LAST_BACKOFF: Duration = Duration::from_secs(60);
 /// failures waits longer for the verdict than needed.
 pub const OFFLINE_AFTER: Duration = Duration::from_secs(15);
 
+/// Polls begin at moments this far apart, the same ones for all plugs: those of several plugs are one wake-up, which
+/// costs more than the polls themselves (docs/performance.md).
+const STEP: Duration = Duration::from_millis(40);
+
 /// How long a device that is no plug is left alone.
 const LEFT_ALONE: Duration = Duration::from_secs(600);
 
@@ -33,6 +37,8 @@ pub struct Schedule {
     interval: Duration,
     /// The cadence: moments an interval apart, kept without drift.
     beat: Instant,
+    /// Steps are counted from here.
+    in_step_since: Instant,
     next: Instant,
     last_success: Instant,
     failures: u32,
@@ -40,11 +46,13 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Polls first at `first`, and from `phase` (below one interval) after that at every `interval`.
-    pub fn new(interval: Duration, first: Instant, phase: Duration) -> Schedule {
+    /// Polls first at `first`, and from `phase` (below one interval) after that at every `interval`, each time at the
+    /// next of the steps that began at `in_step_since`.
+    pub fn new(interval: Duration, first: Instant, phase: Duration, in_step_since: Instant) -> Schedule {
         Schedule {
             interval,
             beat: first + phase,
+            in_step_since,
             next: first,
             last_success: first,
             failures: 0,
@@ -68,7 +76,15 @@ impl Schedule {
         if self.beat <= now {
             self.beat += self.interval.saturating_mul(missed.saturating_add(1));
         }
-        self.next = self.beat;
+        self.next = self.in_step(self.beat);
+    }
+
+    /// The first step at `moment` or after it.
+    fn in_step(&self, moment: Instant) -> Instant {
+        let since = moment.saturating_duration_since(self.in_step_since);
+        let steps = since.as_nanos().div_ceil(STEP.as_nanos());
+        let whole = u32::try_from(steps).map_or(since, |steps| STEP.saturating_mul(steps));
+        self.in_step_since.checked_add(whole).unwrap_or(moment)
     }
 
     /// The plug did not answer at `now`. `jitter` from 0 to 1 spreads the tries of many plugs.
@@ -125,7 +141,7 @@ mod tests {
     #[test]
     fn polls_keep_their_beat_whatever_the_answer_takes() {
         let start = Instant::now();
-        let mut schedule = Schedule::new(INTERVAL, start, Duration::from_secs(2));
+        let mut schedule = Schedule::new(INTERVAL, start, Duration::from_secs(2), start);
         assert_eq!(after(start, &schedule), 0.0);
         schedule.succeeded(start + Duration::from_millis(40));
         assert_eq!(after(start, &schedule), 2.0);
@@ -137,9 +153,26 @@ mod tests {
     }
 
     #[test]
+    fn plugs_are_polled_in_step_and_none_drifts_from_its_beat() {
+        let start = Instant::now();
+        let interval = Duration::from_millis(1_010);
+        for phase in [0, 1, 20, 39, 40, 41, 1_009] {
+            let phase = Duration::from_millis(phase);
+            let mut schedule = Schedule::new(interval, start + Duration::from_millis(7), phase, start);
+            for beat in 0..200 {
+                schedule.succeeded(schedule.next());
+                let next = schedule.next().duration_since(start);
+                assert_eq!(next.as_nanos() % STEP.as_nanos(), 0, "{next:?}");
+                let late = next.checked_sub(Duration::from_millis(7) + phase + interval * beat);
+                assert!(late.is_some_and(|late| late < STEP + interval), "beat {beat}: {late:?}");
+            }
+        }
+    }
+
+    #[test]
     fn failures_back_off_to_a_minute() {
         let start = Instant::now();
-        let mut schedule = Schedule::new(INTERVAL, start, Duration::ZERO);
+        let mut schedule = Schedule::new(INTERVAL, start, Duration::ZERO, start);
         let mut tries = vec![];
         for _ in 0..9 {
             let now = schedule.next();
@@ -159,7 +192,7 @@ mod tests {
     #[test]
     fn the_verdict_is_not_slept_over() {
         let start = Instant::now();
-        let mut schedule = Schedule::new(INTERVAL, start, Duration::ZERO);
+        let mut schedule = Schedule::new(INTERVAL, start, Duration::ZERO, start);
         for _ in 0..4 {
             let now = schedule.next() + Duration::from_secs(1);
             schedule.failed(now, 1.0);
@@ -170,7 +203,7 @@ mod tests {
     #[test]
     fn a_command_is_read_back_soon_and_a_flood_of_them_does_not_stop_polling() {
         let start = Instant::now();
-        let mut schedule = Schedule::new(INTERVAL, start, Duration::ZERO);
+        let mut schedule = Schedule::new(INTERVAL, start, Duration::ZERO, start);
         schedule.succeeded(start);
         schedule.commanded(start + Duration::from_secs(1));
         assert_eq!(after(start, &schedule), 1.35);

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use jiff::tz::TimeZone;
 use kasa2mqtt::cli::simulate::mac;
@@ -126,6 +126,7 @@ pub fn owner(address: SocketAddr, interval: Duration) -> owner::Settings {
         energy_interval: Duration::from_secs(60),
         timeout: Duration::from_secs(1),
         first_poll: Duration::ZERO,
+        in_step_since: Instant::now(),
         keeper: Arc::new(Keeper { set: Set::Never, zone: TimeZone::UTC }),
         wall: Arc::new(SystemTime::now),
     }
