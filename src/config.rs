@@ -110,12 +110,12 @@ impl fmt::Display for Error {
 /// # Errors
 /// The file cannot be read, or anything in file or environment is not understood.
 pub async fn load(path: Option<&Path>) -> Result<Config, Error> {
-    let variables = std::env::vars_os()
-        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
     let learnt = match Supervisor::from_environment() {
         Some(supervisor) => Some(supervisor.ask().await.map_err(|problem| Error(vec![problem]))?),
         None => None,
     };
+    let variables = std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
     load_from(path, learnt, variables)
 }
 

@@ -30,10 +30,11 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let outcome = runtime.block_on(run(cli));
+    // As a task like all others: what the runtime itself waits for is woken by way of the kernel, every time.
+    let outcome = runtime.block_on(async { tokio::spawn(run(cli)).await });
     // Not by dropping it, which would wait for a resolver that does not answer.
     runtime.shutdown_background();
-    match outcome {
+    match outcome.unwrap_or_else(|panicked| Err(panicked.into())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::complain(error);
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error>> {
+async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     // Once for all restarts: what arrives between two of them must not be lost.
     let mut signals = Signals::new()?;
     match cli.command.unwrap_or(Command::Run) {

@@ -23,7 +23,7 @@ const PLUGS: [(&str, &str); 3] = [("HS110-G1", "Desk lamp"), ("HS110-G3", "Freez
 ///
 /// # Errors
 /// The broker or the bridge failed.
-pub async fn run(stopped: impl Future<Output = ()>) -> Result<(), Box<dyn Error>> {
+pub async fn run(stopped: impl Future<Output = ()>) -> Result<(), Box<dyn Error + Send + Sync>> {
     let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut config = Config::default();
     config.broker.listen = free;

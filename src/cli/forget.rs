@@ -35,7 +35,7 @@ pub struct Forget {
 ///
 /// # Errors
 /// No bridge answered, or it refused.
-pub async fn run(arguments: &Forget, config: &Config) -> Result<(), Box<dyn Error>> {
+pub async fn run(arguments: &Forget, config: &Config) -> Result<(), Box<dyn Error + Send + Sync>> {
     let urls = config.brokers();
     let places = conversation::places(&urls);
     let answer = timeout(arguments.timeout, ask(&arguments.name, config, urls)).await;

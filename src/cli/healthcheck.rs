@@ -69,7 +69,7 @@ struct Broker {
 ///
 /// # Errors
 /// The bridge does not work, or nobody can tell.
-pub async fn run(arguments: &Healthcheck, file: Option<&Path>) -> Result<(), Box<dyn Error>> {
+pub async fn run(arguments: &Healthcheck, file: Option<&Path>) -> Result<(), Box<dyn Error + Send + Sync>> {
     let config = configuration(file).await?;
     let (asked, verdict) = match config.http.listen {
         Some(listen) => page(listen, arguments).await,

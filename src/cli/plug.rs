@@ -163,7 +163,7 @@ const UNBIND_WARNING: &str = "warning: the plug leaves its owner's account. The 
 ///
 /// # Errors
 /// The plug's, or it cannot be printed.
-pub async fn run(arguments: &Plug) -> Result<(), Box<dyn std::error::Error>> {
+pub async fn run(arguments: &Plug) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let mut owner = Owner::new(&settings(arguments));
     let outlets = arguments.outlet.map_or(Outlets::All, Outlets::One);
     let (text, json) = answer(&mut owner, &arguments.action, outlets).await?;

@@ -46,7 +46,7 @@ pub struct Scan {
 ///
 /// # Errors
 /// There is no such interface, or nothing was found.
-pub async fn run(arguments: &Scan) -> Result<(), Box<dyn Error>> {
+pub async fn run(arguments: &Scan) -> Result<(), Box<dyn Error + Send + Sync>> {
     let options = arguments.options();
     let (sender, news) = mpsc::channel(64);
     let is_watched = stderr().is_terminal();

@@ -67,7 +67,10 @@ fn models() -> String {
 ///
 /// # Errors
 /// A port is taken, or a file is no dump.
-pub async fn run(arguments: Simulate, stopped: impl Future<Output = ()>) -> Result<(), Box<dyn Error>> {
+pub async fn run(
+    arguments: Simulate,
+    stopped: impl Future<Output = ()>,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
     let (mut running, mut watching) = (Vec::new(), JoinSet::new());
     for (number, plug) in (0u16..).zip(arguments.plugs()?) {
         let address = arguments.address(arguments.port, number)?;
@@ -107,7 +110,7 @@ impl Simulate {
         Ok(SocketAddr::new(self.host, port))
     }
 
-    fn plugs(&self) -> Result<Vec<SimPlug>, Box<dyn Error>> {
+    fn plugs(&self) -> Result<Vec<SimPlug>, Box<dyn Error + Send + Sync>> {
         let mut models = self.models.clone();
         if models.is_empty() && self.dumps.is_empty() {
             models.extend(Model::named(DEFAULT));
