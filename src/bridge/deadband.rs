@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use crate::plug::emeter::Emeter;
-use crate::plug::reading::Reading;
+use crate::plug::reading::{Outlet, Reading};
+use crate::plug::timer::Timer;
 
 /// RSSI moves by a decibel or two with every poll.
 const RSSI_DBM: u64 = 3;
@@ -23,18 +24,37 @@ pub fn measures_moved(shown: &Reading, new: &Reading) -> bool {
 
 /// Whether the two differ in anything but the size of a measurement. Such a difference is never kept back.
 pub fn is_news(shown: &Reading, new: &Reading) -> bool {
-    let without_measures = |reading: &Reading| {
-        let mut reading = reading.clone();
-        reading.rssi = reading.rssi.map(|_| 0);
-        for outlet in &mut reading.outlets {
-            outlet.emeter = outlet.emeter.map(|emeter| emeter.map(|_| 0));
-            if let Some(timer) = &mut outlet.timer {
-                timer.remaining = Duration::ZERO;
-            }
-        }
-        reading
-    };
+    let outlets = shown.outlets.iter().map(outlet_without_measures);
     without_measures(shown) != without_measures(new)
+        || outlets.ne(new.outlets.iter().map(outlet_without_measures))
+}
+
+/// Of a measurement counts that there is one.
+fn without_measures(reading: &Reading) -> impl PartialEq {
+    // Each field by name: whoever adds one decides here.
+    let Reading {
+        mac,
+        protocol,
+        kind,
+        alias,
+        model,
+        hw_ver,
+        sw_ver,
+        device_id,
+        rssi,
+        led,
+        cloud,
+        motion,
+        outlets: _,
+    } = reading;
+    ((mac, protocol, kind), (alias, model, hw_ver, sw_ver, device_id), (rssi.is_some(), led, cloud, motion))
+}
+
+fn outlet_without_measures(outlet: &Outlet) -> impl PartialEq {
+    let Outlet { child, number, alias, relay, on_since, brightness, emeter, timer, next_action } = outlet;
+    let known = emeter.map(|emeter| emeter.map(|_| 0));
+    let timer = timer.map(|Timer { switches_on, at, remaining: _ }| (switches_on, at));
+    ((child, number, alias), (relay, on_since, brightness), (known, timer, next_action))
 }
 
 fn measures_differ(shown: &Emeter, new: &Emeter) -> bool {

@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use crate::plug::error::Error;
 use crate::plug::mac::Mac;
-use crate::plug::protocol::Protocol;
 use crate::plug::reading::Reading;
 use crate::plug::settings::HostPort;
 use crate::plug::task::Order;
@@ -226,7 +225,7 @@ impl Plug {
                 complete || self.readings >= READINGS_TO_ANNOUNCE
             }
             (Some(shown), Some(shown_for)) => {
-                outcome.listed |= identity(shown) != identity(&reading);
+                outcome.listed |= !are_listed_alike(shown, &reading);
                 let (from, to) = (shown.protocol, reading.protocol);
                 if from != to {
                     outcome.events.push(Event::ProtocolChanged { from, to });
@@ -250,8 +249,13 @@ fn in_words(address: Option<&HostPort>) -> String {
     address.map_or_else(|| "unknown".into(), HostPort::to_string)
 }
 
-/// What the list of all plugs shows of a reading.
-fn identity(reading: &Reading) -> (&str, &str, &str, &str, Protocol, Vec<&str>) {
-    let outlets = reading.outlets.iter().map(|outlet| outlet.alias.as_str()).collect();
-    (&reading.alias, &reading.model, &reading.hw_ver, &reading.sw_ver, reading.protocol, outlets)
+/// Whether the list of all plugs shows the same of two readings.
+fn are_listed_alike(one: &Reading, other: &Reading) -> bool {
+    fn listed(reading: &Reading) -> impl PartialEq {
+        (&reading.alias, &reading.model, &reading.hw_ver, &reading.sw_ver, reading.protocol)
+    }
+    fn outlets(reading: &Reading) -> impl Iterator<Item = &str> {
+        reading.outlets.iter().map(|outlet| outlet.alias.as_str())
+    }
+    listed(one) == listed(other) && outlets(one).eq(outlets(other))
 }

@@ -156,18 +156,17 @@ impl Fleet {
 
     /// Gives a plug whose alias has changed a new name, where that is wished for.
     pub(super) fn follow_alias(&mut self, no: PlugNo, reading: &Reading, outcome: &mut Outcome) {
+        if !self.settings.follow_alias {
+            return;
+        }
         let plug = self.plug(no);
-        let id = reading.mac.hex();
-        let same = |name: &str, slug: &str| {
-            [slug.into(), names::with_digits(slug, &id), names::with_more_digits(slug, &id)]
-                .contains(&name.to_string())
-        };
-        let (true, None, Some(name), Some(slug)) =
-            (self.settings.follow_alias, &plug.entry.name, &plug.name, names::slug(&reading.alias))
+        let (None, Some(name), Some(slug)) = (&plug.entry.name, &plug.name, names::slug(&reading.alias))
         else {
             return;
         };
-        if same(name, &slug) {
+        let id = reading.mac.hex();
+        let same = [slug.clone(), names::with_digits(&slug, &id), names::with_more_digits(&slug, &id)];
+        if same.contains(name) {
             return;
         }
         let to = if self.settings.sharded {
