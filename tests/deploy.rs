@@ -62,7 +62,7 @@ fn the_image_is_static_and_not_root() {
         }
     }
     // All that cargo asks for is copied: every path of Cargo.toml lies in one of these.
-    for needed in ["Cargo.toml", "Cargo.lock", "src", "benches"] {
+    for needed in ["Cargo.toml", "Cargo.lock", "build.rs", "src", "benches"] {
         assert!(build.iter().any(|(word, rest)| word == "COPY" && rest.contains(needed)), "{needed}");
     }
     // Rust as old as Cargo.toml allows, or newer.

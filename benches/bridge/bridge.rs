@@ -43,7 +43,7 @@ impl Bridge {
             }
             None => {
                 let config = configure(folder.path(), broker, plugs, count, interval);
-                let binary = options.binary.as_deref().unwrap_or(Path::new(BINARY));
+                let binary = binary(options);
                 let line =
                     format!("exec {} \"$0\" run -c \"$1\"", options.under.as_deref().unwrap_or_default());
                 let mut command = Command::new("sh");
@@ -73,6 +73,23 @@ impl Drop for Bridge {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Drops the program's file from the page cache: the next start reads it from the disk, as after a boot. A file that was
+/// just written lies there in larger pieces, which Linux then maps whole.
+pub fn drop_from_page_cache(options: &Options) {
+    if options.bridge.is_some() {
+        return;
+    }
+    let file = format!("of={}", binary(options).display());
+    let dropped = Command::new("dd")
+        .args([&file, "oflag=nocache", "conv=notrunc,fdatasync", "count=0", "status=none"])
+        .status();
+    assert!(dropped.is_ok_and(|status| status.success()), "dd(1) works");
+}
+
+fn binary(options: &Options) -> &Path {
+    options.binary.as_deref().unwrap_or(Path::new(BINARY))
 }
 
 /// Writes a configuration of ours and returns its path.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::bridge::Bridge;
+use crate::bridge::{self, Bridge};
 use crate::broker::Broker;
 use crate::floor;
 use crate::mqtt::Client;
@@ -69,6 +69,7 @@ pub fn wakeups(options: &Options, plugs: &Plugs, report: &mut Report) {
 /// A few plugs, some dozens, some hundreds.
 pub fn memory_of_few(options: &Options, plugs: &Plugs, report: &mut Report) {
     for (count, goal) in [(1, "4 MB"), (20, "5 MB"), (200, "8 MB")] {
+        bridge::drop_from_page_cache(options);
         let stage = Stage::set(options, plugs, count, Duration::from_secs(2));
         memory_row(&stage, goal, report);
     }
