@@ -85,10 +85,15 @@ pub enum Error {
     Panicked(#[from] JoinError),
 }
 
-/// Runs the bridge until `shutdown` completes, somebody asks for a restart, or a part of it fails.
-pub async fn run(config: &Config, shutdown: impl Future<Output = ()>) -> Result<Ended, Error> {
+/// Runs the bridge until `shutdown` completes, somebody asks for a restart, or a part of it fails. `since` is just before
+/// the runtime was built, which is when its timers began ([`Steps`](crate::steps::Steps)).
+pub async fn run(
+    config: &Config,
+    since: Instant,
+    shutdown: impl Future<Output = ()>,
+) -> Result<Ended, Error> {
     let door = Door::open(&config.http)?;
-    run_behind(door, config, shutdown).await
+    run_behind(door, config, since, shutdown).await
 }
 
 /// The same with a status page whose address is taken already, or with none.
@@ -98,13 +103,14 @@ pub async fn run(config: &Config, shutdown: impl Future<Output = ()>) -> Result<
 pub async fn run_behind(
     door: Option<Door>,
     config: &Config,
+    since: Instant,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Ended, Error> {
     let (mut broker, urls) = broker(config).await?;
     let started = SystemTime::now();
     let (mut page, ends) = door.map(|door| door.serve(started)).transpose()?.unzip();
     let ended = tokio::select! {
-        ended = bridge(config, urls, started, Onlooker::new(ends), shutdown) => ended,
+        ended = bridge(config, urls, since, started, Onlooker::new(ends), shutdown) => ended,
         () = broker_ended(&mut broker) => Err(Error::Worker("the embedded broker")),
         () = page_ended(&mut page) => Err(Error::Worker("the status page")),
     };
@@ -152,7 +158,8 @@ struct Ends {
 async fn bridge(
     config: &Config,
     urls: Vec<BrokerUrl>,
-    since: SystemTime,
+    since: Instant,
+    started_at: SystemTime,
     mut onlooker: Onlooker,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Ended, Error> {
@@ -164,7 +171,7 @@ async fn bridge(
     let started = Instant::now();
     // Hosts that are listed are met as such, before a search finds them.
     let first_search = if config.plug.is_empty() { started } else { started + BEFORE_FIRST_SEARCH };
-    let mut core = Core::new(settings(config, topics, since), first_search);
+    let mut core = Core::new(settings(config, topics, started_at), first_search);
     core.began(started);
     if onlooker.is_there() {
         core.watch();
@@ -181,12 +188,13 @@ async fn bridge(
 
     let (report_sender, reports) = mpsc::channel(1024);
     let (find_sender, finds) = mpsc::channel(64);
-    let mut hands = Hands::new(config, report_sender, find_sender);
+    let mut hands = Hands::new(config, since, report_sender, find_sender);
 
     let (outbox, outbox_receiver) = mpsc::channel(OUTBOX);
     let (event_sender, events) = mpsc::channel(256);
     let identity = Identity { client_id, will: Some(will), filters, memory_filters };
-    let mut session = pin!(session::run(config.client(), urls, identity, outbox_receiver, event_sender));
+    let mut session =
+        pin!(session::run(config.client(), urls, identity, outbox_receiver, event_sender, since));
 
     let mut ends = Ends { reports, events, outbox, finds };
     let mut systemd = Systemd::from_environment();

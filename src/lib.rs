@@ -50,4 +50,5 @@ pub mod mqtt;
 pub mod plug;
 pub mod secret;
 pub mod sim;
+pub mod steps;
 pub mod unique;

@@ -4,6 +4,7 @@
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::CommandFactory;
 use kasa2mqtt::app::{self, Ended};
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         output::complain(format_args!("--log: {error}"));
         return ExitCode::from(2);
     }
+    let since = Instant::now();
     // One thread: a poll or a command is a few microseconds of work between waits, and hops between threads would cost
     // more than they gain.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -31,7 +33,7 @@ fn main() -> ExitCode {
         }
     };
     // As a task like all others: what the runtime itself waits for is woken by way of the kernel, every time.
-    let outcome = runtime.block_on(async { tokio::spawn(run(cli)).await });
+    let outcome = runtime.block_on(async { tokio::spawn(run(cli, since)).await });
     // Not by dropping it, which would wait for a resolver that does not answer.
     runtime.shutdown_background();
     match outcome.unwrap_or_else(|panicked| Err(panicked.into())) {
@@ -43,7 +45,7 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+async fn run(cli: Cli, since: Instant) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     // Once for all restarts: what arrives between two of them must not be lost.
     let mut signals = Signals::new()?;
     match cli.command.unwrap_or(Command::Run) {
@@ -74,7 +76,7 @@ async fn run(cli: Cli) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
             for problem in config::exposed(&config, cli.config.as_deref()) {
                 warn!("{problem}");
             }
-            if app::run(&config, signals.stopped()).await? == Ended::Stopped {
+            if app::run(&config, since, signals.stopped()).await? == Ended::Stopped {
                 break;
             }
         },

@@ -55,8 +55,14 @@ impl Scene {
         let identity = Identity { client_id: "test".into(), will: Some(will), filters, memory_filters };
         let (outbox, outbox_receiver) = mpsc::channel(16);
         let (event_sender, events) = mpsc::channel(256);
-        let session =
-            tokio::spawn(session::run(settings, vec![url], identity, outbox_receiver, event_sender));
+        let session = tokio::spawn(session::run(
+            settings,
+            vec![url],
+            identity,
+            outbox_receiver,
+            event_sender,
+            Instant::now(),
+        ));
         Scene { listener, outbox, events, session }
     }
 
@@ -67,7 +73,14 @@ impl Scene {
         let (outbox, outbox_receiver) = mpsc::channel(16);
         let (event_sender, events) = mpsc::channel(256);
         let brokers = settings.brokers();
-        let session = tokio::spawn(session::run(settings, brokers, identity, outbox_receiver, event_sender));
+        let session = tokio::spawn(session::run(
+            settings,
+            brokers,
+            identity,
+            outbox_receiver,
+            event_sender,
+            Instant::now(),
+        ));
         Scene { listener, outbox, events, session }
     }
 

@@ -79,7 +79,7 @@ async fn works(settings: Settings, url: BrokerUrl) {
     let filters = vec!["kasa/+/set".into()];
     let identity =
         Identity { client_id: "tls".into(), will: Some(will()), filters, memory_filters: Vec::new() };
-    let session = tokio::spawn(session::run(settings, vec![url], identity, receiver, sender));
+    let session = tokio::spawn(session::run(settings, vec![url], identity, receiver, sender, Instant::now()));
     assert_eq!(soon("a session", events.recv()).await, Some(Event::Opened));
     outbox
         .send(Publish { ticket: Ticket(1), topic: "x".into(), payload: b"y".into(), retain: true })
@@ -109,7 +109,7 @@ async fn of_several_encrypted_brokers_one_that_fails_is_left_for_the_next_within
     let filters = vec!["kasa/+/set".into()];
     let identity =
         Identity { client_id: "tls".into(), will: Some(will()), filters, memory_filters: Vec::new() };
-    let session = tokio::spawn(session::run(settings, urls, identity, receiver, sender));
+    let session = tokio::spawn(session::run(settings, urls, identity, receiver, sender, Instant::now()));
     for _ in 0..4 {
         let began = Instant::now();
         assert_eq!(soon("a session", events.recv()).await, Some(Event::Opened));
@@ -128,7 +128,8 @@ async fn of_several_encrypted_brokers_one_that_fails_is_left_for_the_next_within
 
 /// What a person is told of the first failure.
 async fn failure(settings: &Settings, url: &BrokerUrl) -> Failure {
-    let mut connection = Connection::begin(settings, url, "tls", Some(&will()), 0).await.unwrap();
+    let mut connection =
+        Connection::begin(settings, url, "tls", Some(&will()), 0, Instant::now()).await.unwrap();
     soon("a failure", async {
         loop {
             if let Some((_, Err(error))) = connection.events.recv().await {

@@ -17,6 +17,7 @@ use crate::plug::mac::Mac;
 use crate::plug::owner::{self, Wall};
 use crate::plug::scan;
 use crate::plug::scan::found::Found;
+use crate::plug::schedule;
 use crate::plug::settings::{HostPort, Plug, Poll};
 use crate::plug::task::{self, Post, Report};
 
@@ -34,7 +35,10 @@ pub(super) struct Hands {
     search: scan::Options,
     /// First polls come at a random moment within this time.
     spread: Duration,
-    in_step_since: Instant,
+    /// When timers began.
+    since: Instant,
+    /// Plugs of the configuration.
+    count: usize,
     reports: mpsc::Sender<Report<PlugNo>>,
     finds: mpsc::Sender<Found>,
     pub inboxes: HashMap<PlugNo, mpsc::Sender<Post>>,
@@ -43,8 +47,13 @@ pub(super) struct Hands {
 }
 
 impl Hands {
-    pub fn new(config: &Config, reports: mpsc::Sender<Report<PlugNo>>, finds: mpsc::Sender<Found>) -> Hands {
-        let count = u32::try_from(config.plug.len()).unwrap_or(u32::MAX);
+    pub fn new(
+        config: &Config,
+        since: Instant,
+        reports: mpsc::Sender<Report<PlugNo>>,
+        finds: mpsc::Sender<Found>,
+    ) -> Hands {
+        let count = config.plug.len();
         Hands {
             poll: config.poll.clone(),
             access: Access {
@@ -66,8 +75,9 @@ impl Hands {
                 },
                 ..scan::Options::default()
             },
-            spread: FIRST_POLLS_APART.saturating_mul(count),
-            in_step_since: Instant::now(),
+            spread: FIRST_POLLS_APART.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX)),
+            since,
+            count,
             reports,
             finds,
             inboxes: HashMap::new(),
@@ -81,6 +91,7 @@ impl Hands {
             Wish::Run { no, address, mac, interval } => {
                 let interval = interval.unwrap_or(self.poll.interval);
                 let access = self.access(&address, mac);
+                let count = self.count.max(self.inboxes.len() + 1);
                 let settings = owner::Settings {
                     host: address.host,
                     port: address.port,
@@ -90,7 +101,7 @@ impl Hands {
                     energy_interval: self.poll.energy_interval,
                     timeout: self.poll.timeout,
                     first_poll: self.spread.min(interval).mul_f64(fastrand::f64()),
-                    in_step_since: self.in_step_since,
+                    steps: schedule::steps(self.since, count, interval),
                     keeper: Arc::clone(&self.keeper),
                     wall: Arc::clone(&self.wall),
                 };

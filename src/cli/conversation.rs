@@ -1,5 +1,7 @@
 //! A few words with the running bridge by way of its broker, as another client of it.
 
+use std::time::Instant;
+
 use tokio::sync::mpsc;
 
 use crate::bridge::message::Publish;
@@ -26,7 +28,7 @@ pub async fn hold<T>(
     // The session lasts as long as its outbox is open.
     let (outbox, publishes) = mpsc::channel(1);
     let (sender, mut events) = mpsc::channel(16);
-    let session = session::run(config.client(), urls, identity, publishes, sender);
+    let session = session::run(config.client(), urls, identity, publishes, sender, Instant::now());
     let conversation = async {
         loop {
             let event = events.recv().await?;

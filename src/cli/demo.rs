@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Instant;
 
 use crate::app;
 use crate::broker::Broker;
@@ -48,7 +49,7 @@ pub async fn run(stopped: impl Future<Output = ()>) -> Result<(), Box<dyn Error 
     let door = Door::open(&config.http)?;
     let page = door.as_ref().map(Door::address).expect("the demo has a status page");
     output::line(what_to_try(page, port, &plugs[0]))?;
-    app::run_behind(door, &config, stopped).await?;
+    app::run_behind(door, &config, Instant::now(), stopped).await?;
     broker.stop().await;
     Ok(())
 }

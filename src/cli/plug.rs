@@ -19,6 +19,7 @@ use crate::plug::owner::{Owner, Settings};
 use crate::plug::raw;
 use crate::plug::reading::Reading;
 use crate::plug::settings::HostPort;
+use crate::steps::Steps;
 
 use super::output;
 use super::table;
@@ -189,7 +190,7 @@ fn settings(arguments: &Plug) -> Settings {
         energy_interval: Duration::from_secs(60),
         timeout: arguments.timeout,
         first_poll: Duration::ZERO,
-        in_step_since: Instant::now(),
+        steps: Steps::new(Instant::now(), Duration::ZERO),
         // To look at a plug must not change it.
         keeper: Arc::new(Keeper { set: Set::Never, zone: TimeZone::system() }),
         wall: Arc::new(SystemTime::now),

@@ -87,12 +87,14 @@ pub struct Connection {
 
 impl Connection {
     /// Begins a connection. `attempt` picks among several addresses of one name: the client would try only the first.
+    /// `since` is when timers began ([`Steps`](crate::steps::Steps)).
     pub async fn begin(
         settings: &Settings,
         url: &BrokerUrl,
         client_id: &str,
         will: Option<&Will>,
         attempt: usize,
+        since: Instant,
     ) -> Result<Connection, NotBegun> {
         let configuration = |error: &dyn std::fmt::Display| NotBegun::Configuration(error.to_string());
         let host = match url.tls {
@@ -126,7 +128,7 @@ impl Connection {
         event_loop.set_network_options(network);
         // Wide enough that the event loop hardly ever waits for us; acknowledgements of a whole window fit.
         let (sender, events) = mpsc::channel(4 * WINDOW + 56);
-        let poller = tokio::spawn(poll(event_loop, sender));
+        let poller = tokio::spawn(poll(event_loop, sender, Pulse::start(since)));
         Ok(Connection { client, events, poller })
     }
 }
@@ -140,8 +142,7 @@ impl Drop for Connection {
 
 /// Polls, and does nothing else: `EventLoop::poll` loses messages when it is cancelled, and freezes when its consumer
 /// waits for it while it waits for its consumer.
-async fn poll(mut event_loop: EventLoop, events: mpsc::Sender<Polled>) {
-    let mut pulse = Pulse::start();
+async fn poll(mut event_loop: EventLoop, events: mpsc::Sender<Polled>, mut pulse: Pulse) {
     loop {
         let polled = next(&mut event_loop, &mut pulse).await;
         let failed = polled.is_err();

@@ -59,6 +59,7 @@ pub async fn run(
     identity: Identity,
     mut outbox: mpsc::Receiver<Publish>,
     events: mpsc::Sender<Event>,
+    since: Instant,
 ) {
     let mut backoff = Backoff::new(settings.client_id.is_some(), brokers.len());
     let mut limit = Limit::default();
@@ -76,6 +77,7 @@ pub async fn run(
             &identity.client_id,
             identity.will.as_ref(),
             attempt / brokers.len(),
+            since,
         )
         .await;
         let (mut accepted_at, mut opened_at, mut suspect) = (None, None, None);

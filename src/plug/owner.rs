@@ -22,6 +22,7 @@ use super::reading::Reading;
 use super::request;
 use super::schedule::Schedule;
 use super::sysinfo::Sysinfo;
+use crate::steps::Steps;
 
 pub use obey::Done;
 
@@ -50,8 +51,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// Time from now to the first poll.
     pub first_poll: Duration,
-    /// The same for all plugs, so that they are polled in step.
-    pub in_step_since: std::time::Instant,
+    /// The moments at which it may be polled, as others are.
+    pub steps: Steps,
     /// What its clock ought to show.
     pub keeper: Arc<Keeper>,
     /// The time of day.
@@ -83,7 +84,7 @@ impl Owner {
         let phase = settings.interval.mul_f64(fastrand::f64());
         Owner {
             link: Link::new(&settings.host, settings.port, settings.timeout, settings.access.clone()),
-            schedule: Schedule::new(settings.interval, first, phase, settings.in_step_since),
+            schedule: Schedule::new(settings.interval, first, phase, settings.steps),
             mac: settings.mac,
             reading: None,
             known: Known::default(),

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::steps::Steps;
+
 /// How long after a command its effect is read back: a plug takes a moment to show it, and asking sooner would flip
 /// the state back for one poll (homeassistant.md 3).
 const CONFIRM_AFTER: Duration = Duration::from_millis(350);
@@ -16,12 +18,30 @@ const LAST_BACKOFF: Duration = Duration::from_secs(60);
 /// failures waits longer for the verdict than needed.
 pub const OFFLINE_AFTER: Duration = Duration::from_secs(15);
 
-/// Polls begin at moments this far apart, the same ones for all plugs: those of several plugs are one wake-up, which
-/// costs more than the polls themselves (docs/performance.md). A second is a whole number of steps.
-const STEP: Duration = Duration::from_millis(40);
+/// Few plugs are polled in steps of this length.
+const LONGEST_STEP: Duration = Duration::from_millis(512);
+
+/// No number of plugs makes steps shorter.
+const SHORTEST_STEP: Duration = Duration::from_millis(8);
+
+/// So many polls may begin at one step, on average: a command that comes then waits for them.
+const POLLS_IN_A_STEP: u32 = 16;
 
 /// How long a device that is no plug is left alone.
 const LEFT_ALONE: Duration = Duration::from_secs(600);
+
+/// The steps of one of so many plugs. The more there are, the shorter: a half, a quarter ... of the longest, so that all
+/// steps of few plugs are steps of many.
+pub fn steps(since: Instant, plugs: usize, interval: Duration) -> Steps {
+    let plugs = u32::try_from(plugs).unwrap_or(u32::MAX).max(1);
+    // Else a plug would be late by too much of its interval.
+    let longest = (interval.saturating_mul(POLLS_IN_A_STEP) / plugs).min(interval / 4);
+    let mut length = LONGEST_STEP;
+    while length > longest && length > SHORTEST_STEP {
+        length /= 2;
+    }
+    Steps::new(since, length)
+}
 
 /// The times at which one plug is polled.
 ///
@@ -37,8 +57,7 @@ pub struct Schedule {
     interval: Duration,
     /// The cadence: moments an interval apart, kept without drift.
     beat: Instant,
-    /// Steps are counted from here.
-    in_step_since: Instant,
+    steps: Steps,
     next: Instant,
     last_success: Instant,
     failures: u32,
@@ -47,12 +66,12 @@ pub struct Schedule {
 
 impl Schedule {
     /// Polls first at `first`, and from `phase` (below one interval) after that at every `interval`, each time at the
-    /// next of the steps that began at `in_step_since`.
-    pub fn new(interval: Duration, first: Instant, phase: Duration, in_step_since: Instant) -> Schedule {
+    /// next of the `steps`.
+    pub fn new(interval: Duration, first: Instant, phase: Duration, steps: Steps) -> Schedule {
         Schedule {
             interval,
             beat: first + phase,
-            in_step_since,
+            steps,
             next: first,
             last_success: first,
             failures: 0,
@@ -76,14 +95,7 @@ impl Schedule {
         if self.beat <= now {
             self.beat += self.interval.saturating_mul(missed.saturating_add(1));
         }
-        self.next = self.in_step(self.beat);
-    }
-
-    /// The first step at `moment` or after it.
-    fn in_step(&self, moment: Instant) -> Instant {
-        let since = moment.saturating_duration_since(self.in_step_since);
-        let over = since.subsec_nanos() % STEP.subsec_nanos();
-        if over == 0 { moment } else { moment + STEP - Duration::from_nanos(over.into()) }
+        self.next = self.steps.at_or_after(self.beat);
     }
 
     /// The plug did not answer at `now`. `jitter` from 0 to 1 spreads the tries of many plugs.
@@ -140,7 +152,8 @@ mod tests {
     #[test]
     fn polls_keep_their_beat_whatever_the_answer_takes() {
         let start = Instant::now();
-        let mut schedule = Schedule::new(INTERVAL, start, Duration::from_secs(2), start);
+        let mut schedule =
+            Schedule::new(INTERVAL, start, Duration::from_secs(2), Steps::new(start, Duration::ZERO));
         assert_eq!(after(start, &schedule), 0.0);
         schedule.succeeded(start + Duration::from_millis(40));
         assert_eq!(after(start, &schedule), 2.0);
@@ -154,26 +167,56 @@ mod tests {
     #[test]
     fn plugs_are_polled_in_step_and_none_drifts_from_its_beat() {
         let start = Instant::now();
-        let interval = Duration::from_millis(1_010);
-        for phase in [0, 1, 20, 39, 40, 41, 1_009] {
+        let (interval, step) = (Duration::from_millis(1_010), Duration::from_millis(32));
+        for phase in [0, 1, 20, 24, 25, 26, 1_009] {
             let phase = Duration::from_millis(phase);
-            let mut schedule = Schedule::new(interval, start + Duration::from_millis(7), phase, start);
+            let mut schedule =
+                Schedule::new(interval, start + Duration::from_millis(7), phase, Steps::new(start, step));
             // Without a phase the first poll is the first beat.
             let next_beat = u32::from(phase.is_zero());
             for beat in next_beat..200 {
                 schedule.succeeded(schedule.next());
                 let next = schedule.next().duration_since(start);
-                assert_eq!(next.as_nanos() % STEP.as_nanos(), 0, "{next:?}");
+                assert_eq!(next.as_nanos() % step.as_nanos(), 0, "{next:?}");
                 let late = next.checked_sub(Duration::from_millis(7) + phase + interval * beat);
-                assert!(late.is_some_and(|late| late < STEP), "beat {beat}: {late:?}");
+                assert!(late.is_some_and(|late| late < step), "beat {beat}: {late:?}");
             }
+        }
+    }
+
+    #[test]
+    fn the_more_plugs_the_shorter_their_steps() {
+        let start = Instant::now();
+        let length = |plugs, interval| {
+            let moment = start + Duration::from_nanos(1);
+            steps(start, plugs, interval).at_or_after(moment).duration_since(start).as_millis()
+        };
+        for (plugs, seconds, milliseconds) in [
+            (0, 10, 512),
+            (1, 10, 512),
+            (20, 10, 512),
+            (312, 10, 512),
+            (313, 10, 256),
+            (200, 1, 64),
+            (10_000, 10, 16),
+            (10_000, 5, 8),
+            (usize::MAX, 5, 8),
+            // Not more than a quarter of an interval late.
+            (1, 2, 256),
+            (1, 1, 128),
+        ] {
+            assert_eq!(
+                length(plugs, Duration::from_secs(seconds)),
+                milliseconds,
+                "{plugs} every {seconds} s"
+            );
         }
     }
 
     #[test]
     fn failures_back_off_to_a_minute() {
         let start = Instant::now();
-        let mut schedule = Schedule::new(INTERVAL, start, Duration::ZERO, start);
+        let mut schedule = Schedule::new(INTERVAL, start, Duration::ZERO, Steps::new(start, Duration::ZERO));
         let mut tries = vec![];
         for _ in 0..9 {
             let now = schedule.next();
@@ -193,7 +236,7 @@ mod tests {
     #[test]
     fn the_verdict_is_not_slept_over() {
         let start = Instant::now();
-        let mut schedule = Schedule::new(INTERVAL, start, Duration::ZERO, start);
+        let mut schedule = Schedule::new(INTERVAL, start, Duration::ZERO, Steps::new(start, Duration::ZERO));
         for _ in 0..4 {
             let now = schedule.next() + Duration::from_secs(1);
             schedule.failed(now, 1.0);
@@ -204,7 +247,7 @@ mod tests {
     #[test]
     fn a_command_is_read_back_soon_and_a_flood_of_them_does_not_stop_polling() {
         let start = Instant::now();
-        let mut schedule = Schedule::new(INTERVAL, start, Duration::ZERO, start);
+        let mut schedule = Schedule::new(INTERVAL, start, Duration::ZERO, Steps::new(start, Duration::ZERO));
         schedule.succeeded(start);
         schedule.commanded(start + Duration::from_secs(1));
         assert_eq!(after(start, &schedule), 1.35);

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Instant;
 
 use kasa2mqtt::app::{self, Ended};
 use kasa2mqtt::config::Config;
@@ -33,7 +34,7 @@ impl Bridge {
             let stopped = async {
                 let _ = stopped.await;
             };
-            app::run_behind(Some(door), &config, stopped).await
+            app::run_behind(Some(door), &config, Instant::now(), stopped).await
         });
         (Bridge { stop: Some(stop), task }, page)
     }
@@ -41,7 +42,7 @@ impl Bridge {
     pub fn start(config: Config) -> Bridge {
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
-            app::run(&config, async {
+            app::run(&config, Instant::now(), async {
                 let _ = stopped.await;
             })
             .await

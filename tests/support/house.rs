@@ -17,6 +17,7 @@ use kasa2mqtt::sim::behaviour::{Behaviour, Klap};
 use kasa2mqtt::sim::model::Model;
 use kasa2mqtt::sim::plug::SimPlug;
 use kasa2mqtt::sim::server::{KlapAddresses, Simulator};
+use kasa2mqtt::steps::Steps;
 
 pub const FREE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -126,7 +127,7 @@ pub fn owner(address: SocketAddr, interval: Duration) -> owner::Settings {
         energy_interval: Duration::from_secs(60),
         timeout: Duration::from_secs(1),
         first_poll: Duration::ZERO,
-        in_step_since: Instant::now(),
+        steps: Steps::new(Instant::now(), Duration::ZERO),
         keeper: Arc::new(Keeper { set: Set::Never, zone: TimeZone::UTC }),
         wall: Arc::new(SystemTime::now),
     }
