@@ -94,8 +94,9 @@ fn binary(options: &Options) -> &Path {
 
 /// Writes a configuration of ours and returns its path.
 fn configure(folder: &Path, broker: SocketAddr, plugs: &Plugs, count: usize, interval: Duration) -> String {
+    // No search: this machine's network is not ours.
     let mut config = format!(
-        "[mqtt]\nurl = \"mqtt://{broker}\"\n[poll]\ninterval = \"{}\"\n",
+        "[mqtt]\nurl = \"mqtt://{broker}\"\n[scan]\nenabled = false\n[poll]\ninterval = \"{}\"\n",
         humantime::format_duration(interval)
     );
     for plug in 0..count {
