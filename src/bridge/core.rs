@@ -216,7 +216,7 @@ impl Core {
         // What is ready was promised to the projection, and is one owner's at most.
         self.projection.unmark_all();
         // The memory of whoever comes next.
-        self.devices = Some(overview::devices(&self.fleet).to_string().into_bytes());
+        self.devices = Some(overview::devices(&self.fleet));
         for (no, command, failure) in self.fleet.drain() {
             self.finish(now, no, &command, Err(failure));
         }
@@ -269,9 +269,8 @@ impl Core {
         }
         if self.devices_at.is_some_and(|at| at <= now) {
             self.devices_at = None;
-            let devices = overview::devices(&self.fleet);
-            self.devices = Some(devices.to_string().into_bytes());
-            self.health = Some(self.health().to_string().into_bytes());
+            self.devices = Some(overview::devices(&self.fleet));
+            self.health = Some(self.health());
             self.projection.mark(Owner::Bridge, false);
             self.tell_of_disagreement();
         }

@@ -1,11 +1,13 @@
 //! What the bridge tells of itself and of all its plugs.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use humantime::format_rfc3339_seconds;
-use serde_json::{Map, Value, json};
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
 
-use crate::plug::reading::{Kind, Outlet, Reading};
+use crate::plug::reading::{Kind, Reading};
 
 use super::fleet::Fleet;
 use super::plug::{Availability, Plug};
@@ -43,70 +45,131 @@ pub struct Vitals {
 }
 
 /// `bridge/health`: how it is, as a whole and plug by plug.
-pub fn health(fleet: &Fleet, found: usize, vitals: &Vitals) -> Value {
+#[derive(Serialize)]
+pub struct Health<'a> {
+    healthy: bool,
+    uptime: u64,
+    memory: Option<u64>,
+    mqtt: Sessions,
+    known: usize,
+    online: usize,
+    offline: usize,
+    found: usize,
+    devices: BTreeMap<&'a str, HealthOfPlug>,
+}
+
+#[derive(Serialize)]
+struct Sessions {
+    sessions: u64,
+    acknowledged: u64,
+}
+
+#[derive(Serialize)]
+struct HealthOfPlug {
+    polls: u64,
+    errors: u64,
+    failing: u32,
+}
+
+/// How a fleet is, of which so many plugs were `found`.
+pub fn health<'a>(fleet: &'a Fleet, found: usize, vitals: &Vitals) -> Health<'a> {
     let known = || fleet.plugs().filter(|(_, plug)| !plug.silent);
     let count = |availability| known().filter(|(_, plug)| plug.availability == availability).count();
-    let plug = |plug: &Plug| {
-        let health = json!({"polls": plug.polls, "errors": plug.errors, "failing": plug.failures});
-        plug.name.clone().map(|name| (name, health))
-    };
-    let devices: Map<String, Value> = fleet.plugs().filter_map(|(_, known)| plug(known)).collect();
-    json!({
-        "healthy": true,
-        "uptime": vitals.uptime,
-        "memory": vitals.memory,
-        "mqtt": {"sessions": vitals.sessions, "acknowledged": vitals.acknowledged},
-        "known": known().count(),
-        "online": count(Availability::Online),
-        "offline": count(Availability::Offline),
-        "found": found,
-        "devices": devices,
-    })
-}
-
-/// `bridge/devices`: every plug, also those that have not answered yet.
-pub fn devices(fleet: &Fleet) -> Value {
-    fleet.plugs().filter(|(_, plug)| !plug.silent).map(|(_, plug)| device(plug)).collect()
-}
-
-fn device(plug: &Plug) -> Value {
-    let mut device = json!({
-        "id": null,
-        "slug": plug.name,
-        "ip": plug.address.rsplit_once(':').map(|(host, _)| host),
-        "address": plug.address,
-        "availability": match plug.availability {
-            Availability::Unknown => Value::Null,
-            Availability::Online => "online".into(),
-            Availability::Offline => "offline".into(),
-        },
-        "supported": plug.supported,
-        "trouble": plug.trouble,
-        "protocol": plug.shown.as_ref().map(|reading| reading.protocol.name()),
-        "discovered_via": plug.entry.via.name(),
+    let devices = fleet.plugs().filter_map(|(_, plug)| {
+        let health = HealthOfPlug { polls: plug.polls, errors: plug.errors, failing: plug.failures };
+        plug.name.as_deref().map(|name| (name, health))
     });
-    if let Some(configured) = &plug.configured {
-        device["configured"] = configured.as_str().into();
+    Health {
+        healthy: true,
+        uptime: vitals.uptime,
+        memory: vitals.memory,
+        mqtt: Sessions { sessions: vitals.sessions, acknowledged: vitals.acknowledged },
+        known: known().count(),
+        online: count(Availability::Online),
+        offline: count(Availability::Offline),
+        found,
+        devices: devices.collect(),
     }
-    if let Some(mac) = plug.mac {
-        device["id"] = mac.hex().into();
-        device["mac"] = mac.to_string().into();
-    }
-    if let Some(reading) = &plug.shown {
-        device["alias"] = reading.alias.as_str().into();
-        device["model"] = reading.model.as_str().into();
-        device["hw"] = reading.hw_ver.as_str().into();
-        device["sw"] = reading.sw_ver.as_str().into();
-        device["kind"] = kind(reading).into();
-        device["features"] = features(reading).into();
-        device["children"] = children(reading);
-    }
-    device
 }
 
-fn children(reading: &Reading) -> Value {
-    let child = |outlet: &Outlet| json!({"number": outlet.number, "alias": outlet.alias});
-    reading.outlets.iter().filter(|_| reading.is_strip()).map(child).collect()
+/// `bridge/devices`: every plug, also those that have not answered yet. Written in one go: there may be 10,000, and
+/// commands wait meanwhile.
+pub fn devices(fleet: &Fleet) -> Vec<u8> {
+    let devices = fleet.plugs().filter(|(_, plug)| !plug.silent).map(|(_, plug)| device(plug));
+    let mut json = Vec::new();
+    serde_json::Serializer::new(&mut json).collect_seq(devices).expect("a device is plain data");
+    json
+}
+
+#[derive(Serialize)]
+struct Device<'a> {
+    id: Option<String>,
+    slug: Option<&'a str>,
+    ip: Option<&'a str>,
+    address: &'a str,
+    availability: Option<&'static str>,
+    supported: bool,
+    trouble: Option<&'a str>,
+    protocol: Option<&'static str>,
+    discovered_via: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    configured: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mac: Option<String>,
+    #[serde(flatten)]
+    shown: Option<Shown<'a>>,
+}
+
+/// What a plug said of itself.
+#[derive(Serialize)]
+struct Shown<'a> {
+    alias: &'a str,
+    model: &'a str,
+    hw: &'a str,
+    sw: &'a str,
+    kind: &'static str,
+    features: Vec<&'static str>,
+    children: Vec<Child<'a>>,
+}
+
+#[derive(Serialize)]
+struct Child<'a> {
+    number: u8,
+    alias: &'a str,
+}
+
+fn device(plug: &Plug) -> Device<'_> {
+    Device {
+        id: plug.mac.map(|mac| mac.hex()),
+        slug: plug.name.as_deref(),
+        ip: plug.address.rsplit_once(':').map(|(host, _)| host),
+        address: &plug.address,
+        availability: match plug.availability {
+            Availability::Unknown => None,
+            Availability::Online => Some("online"),
+            Availability::Offline => Some("offline"),
+        },
+        supported: plug.supported,
+        trouble: plug.trouble.as_deref(),
+        protocol: plug.shown.as_ref().map(|reading| reading.protocol.name()),
+        discovered_via: plug.entry.via.name(),
+        configured: plug.configured.as_deref(),
+        mac: plug.mac.map(|mac| mac.to_string()),
+        shown: plug.shown.as_deref().map(shown),
+    }
+}
+
+fn shown(reading: &Reading) -> Shown<'_> {
+    let outlets = reading.outlets.iter().filter(|_| reading.is_strip());
+    Shown {
+        alias: &reading.alias,
+        model: &reading.model,
+        hw: &reading.hw_ver,
+        sw: &reading.sw_ver,
+        kind: kind(reading),
+        features: features(reading),
+        children: outlets.map(|outlet| Child { number: outlet.number, alias: &outlet.alias }).collect(),
+    }
 }
 
 fn kind(reading: &Reading) -> &'static str {

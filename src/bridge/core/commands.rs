@@ -186,7 +186,7 @@ impl Core {
                 self.restart_requested = true;
                 Ok(json!({}))
             }
-            Ok(Request::HealthCheck) => Ok(self.health()),
+            Ok(Request::HealthCheck) => Ok(self.health_check()),
             Ok(Request::Scan) if !self.search.is_enabled() => {
                 Err("searches are not enabled: scan.enabled = true".into())
             }

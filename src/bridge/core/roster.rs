@@ -319,12 +319,22 @@ impl Core {
     pub fn vitals(&mut self, uptime: Duration, memory: Option<u64>) {
         self.vitals.uptime = uptime.as_secs();
         self.vitals.memory = memory;
-        self.health = Some(self.health().to_string().into_bytes());
+        self.health = Some(self.health());
         self.projection.mark(Owner::Bridge, false);
     }
 
     /// What is known of the whole, for `bridge/health`.
-    pub(super) fn health(&self) -> Value {
+    fn health_of_all(&self) -> overview::Health<'_> {
         overview::health(&self.fleet, self.found.len(), &self.vitals)
+    }
+
+    /// The same as it is sent.
+    pub(super) fn health(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.health_of_all()).expect("health is plain data")
+    }
+
+    /// The same as an answer.
+    pub(super) fn health_check(&self) -> Value {
+        serde_json::to_value(self.health_of_all()).expect("health is plain data")
     }
 }
