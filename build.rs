@@ -5,9 +5,11 @@ use std::env::var;
 fn main() {
     println!("cargo::rerun-if-changed=src/layout.ld");
     let target = |what: &str| var(format!("CARGO_CFG_TARGET_{what}")).unwrap_or_default();
-    // mold has no linker scripts.
-    let by_mold = var("CARGO_ENCODED_RUSTFLAGS").is_ok_and(|flags| flags.contains("mold"));
-    if target("OS") != "linux" || by_mold {
+    // mold and gold take no such file, and link as well without it.
+    let linker =
+        ["CARGO_ENCODED_RUSTFLAGS", "RUSTC_LINKER"].map(|name| var(name).unwrap_or_default()).concat();
+    let takes_none = ["mold", "gold"].iter().any(|name| linker.contains(name));
+    if target("OS") != "linux" || takes_none {
         return;
     }
     if let Ok(here) = var("CARGO_MANIFEST_DIR") {

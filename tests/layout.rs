@@ -19,7 +19,8 @@ fn hexadecimal(digits: &str) -> u64 {
 /// The addresses of a section, of a line such as `[17] .text.seldom PROGBITS 0000000000a1b2c0 0a1b2c0 0c3d4e 00 AX ...`.
 fn section(name: &str) -> Range<u64> {
     let sections = told_by("readelf", "-SW");
-    let line = sections.lines().find(|line| line.split_whitespace().any(|word| word == name)).unwrap();
+    let line = sections.lines().find(|line| line.split_whitespace().any(|word| word == name));
+    let line = line.unwrap_or_else(|| panic!("no section {name}: mold and gold take no src/layout.ld"));
     let words: Vec<&str> = line.split_whitespace().skip_while(|word| *word != name).collect();
     let begins = hexadecimal(words[2]);
     begins..begins + hexadecimal(words[4])
