@@ -16,6 +16,7 @@
 //! | [`plug`] | one plug: cipher, requests and readings (pure), and the task that owns its connection |
 //! | [`secret`] | passwords from the configuration or from files |
 //! | [`unique`] | names that nobody else has |
+//! | [`steps`] | moments that timers have in common |
 //! | [`sim`] | simulated plugs; knows nothing of the rest but the cipher |
 //!
 //! A command's way: `mqtt::session` → [`bridge::core`] (topic and payload to an order) → `plug::task` (one round trip;
